@@ -1,0 +1,163 @@
+"""Options that several commands share, and what they turn into."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ..core.errors import DataError, InputError, RecipeError
+
+if TYPE_CHECKING:
+    from ..core.bundle import Bundle
+    from ..core.preprocess import Preprocess
+    from ..tasks.samples import Splits
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def together(*decorators: Callable[[F], F]) -> Callable[[F], F]:
+    """Several click decorators as one, in the order they are listed in the help."""
+
+    def apply(function: F) -> F:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def numbers(kind: type) -> Callable[[click.Context, click.Parameter, str | None], tuple[Any, ...] | None]:
+    """A callback that reads "a,b,c"."""
+
+    def read(_: click.Context, parameter: click.Parameter, text: str | None) -> tuple[Any, ...] | None:
+        if text is None:
+            return None
+        try:
+            return tuple(kind(part) for part in text.replace("x", ",").split(","))
+        except ValueError:
+            raise click.BadParameter(f"'{text}' is not a list of numbers like 1,3,224,224", param=parameter) from None
+
+    return read
+
+
+def many_numbers(_: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+    read = numbers(int)
+    shapes = tuple(read(_, parameter, text) or () for text in texts)
+    for shape in shapes:
+        if any(size < 1 for size in shape):
+            raise click.BadParameter(f"{list(shape)} must hold positive sizes", param=parameter)
+    return shapes
+
+
+common = together(
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout and nothing else."),
+    click.option("-v", "--verbose", is_flag=True, help="Say more; show tracebacks."),
+)
+
+output = together(
+    click.option("--out", type=click.Path(path_type=Path), required=True, help="Where the result goes."),
+    click.option("--force", is_flag=True, help="Replace an existing output."),
+)
+
+model = together(
+    click.argument("model"),
+    click.option("--weights", type=click.Path(path_type=Path), help="safetensors, or a state dict (read with weights_only)."),
+    click.option("--model-args", multiple=True, metavar="K=V", help="Arguments of the model factory; may be repeated."),
+    click.option(
+        "--input",
+        "input_shapes",
+        multiple=True,
+        callback=many_numbers,
+        metavar="1,3,224,224",
+        help="Input shape, where no data is given; one per input.",
+    ),
+    click.option("--name", help="Stem of the files that are written (default: from MODEL)."),
+)
+
+data = together(
+    click.option("--data", metavar="DATA", help="Class folders of images, .npz, cifar-10-batches-py, or file.py:factory."),
+    click.option("--val", metavar="DATA", help="Validation data, where DATA's own split is not wanted."),
+    click.option("--calib", metavar="DATA", help="Calibration data; labels are not needed."),
+    click.option("--task", metavar="TASK", help="What the model is for (classification)."),
+)
+
+preprocessing = together(
+    click.option("--mean", callback=numbers(float), metavar="R,G,B", help="Subtracted from values in [0, 1]."),
+    click.option("--std", callback=numbers(float), metavar="R,G,B", help="Divided by."),
+    click.option("--size", callback=numbers(int), metavar="H,W|S", help="Resize to H,W, or the shorter side to S."),
+    click.option("--crop", callback=numbers(int), metavar="H,W|S", help="Centre crop after resizing."),
+    click.option("--colour", type=click.Choice(["RGB", "BGR", "GREY"]), help="Colour order the model reads [RGB]."),
+    click.option("--preprocess", "preprocess_file", type=click.Path(path_type=Path), help="The same as a TOML file."),
+)
+
+seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="For splits, training and intervals.")
+
+
+def read_preprocess(
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    size: tuple[int, ...] | None,
+    crop: tuple[int, ...] | None,
+    colour: str | None,
+    preprocess_file: Path | None,
+) -> Preprocess | None:
+    """The spec that the options describe; None where none was given. Options override the file."""
+    import msgspec
+
+    from ..core.preprocess import Preprocess
+
+    fields: dict[str, Any] = {}
+    if preprocess_file is not None:
+        if not preprocess_file.is_file():
+            raise DataError(f"preprocessing file '{preprocess_file}' does not exist")
+        try:
+            fields.update(msgspec.toml.decode(preprocess_file.read_bytes()))
+        except msgspec.DecodeError as error:
+            raise DataError(f"preprocessing file '{preprocess_file}' is not TOML: {error}") from error
+    for key, value in (("mean", mean), ("std", std), ("colour", colour)):
+        if value is not None:
+            fields[key] = value
+    if size is not None:
+        fields["size"] = size[0] if len(size) == 1 else size
+    if crop is not None:
+        fields["crop"] = (crop[0], crop[0]) if len(crop) == 1 else crop
+    if not fields:
+        return None
+    try:
+        return msgspec.convert(fields, Preprocess)
+    except msgspec.ValidationError as error:
+        raise DataError(f"preprocessing: {error}") from error
+
+
+def read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("depth=20", "name=a")`` -> ``{"depth": 20, "name": "a"}``: Python literals where they parse, else text."""
+    read: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key.isidentifier():
+            raise InputError(f"'{pair}' is not KEY=VALUE")
+        try:
+            read[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            read[key] = text
+    return read
+
+
+def read_overrides(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """``("prune.macs=0.4",)`` -> ``{"prune": {"macs": 0.4}}``."""
+    overrides: dict[str, dict[str, Any]] = {}
+    for pair in pairs:
+        left, equals, text = pair.partition("=")
+        name, dot, key = left.partition(".")
+        if not equals or not dot or not name or not key:
+            raise RecipeError(f"'{pair}' is not PASS.SETTING=VALUE (for example prune.macs=0.4)")
+        try:
+            value: Any = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        overrides.setdefault(name, {})[key] = value
+    return overrides
