@@ -12,9 +12,7 @@ import click
 from ..core.errors import DataError, InputError, RecipeError
 
 if TYPE_CHECKING:
-    from ..core.bundle import Bundle
     from ..core.preprocess import Preprocess
-    from ..tasks.samples import Splits
 
 F = TypeVar("F", bound=Callable[..., Any])
 
