@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -101,8 +101,8 @@ def make(name: str, settings: dict[str, Any]) -> Pass[Any]:
         raise RecipeError(f"pass '{name}': {error}; its settings are: {known}") from error
 
 
-def run_passes(bundle: Bundle, steps: Sequence[Pass[Any]], context: Context) -> Bundle:
-    """Runs ``steps`` in order and records each in the history.
+def run_passes(bundle: Bundle, steps: Sequence[Pass[Any]], context: Context, *, seen: Callable[[Bundle], None] | None = None) -> Bundle:
+    """Runs ``steps`` in order and records each in the history; ``seen`` is given the bundle after each.
 
     A pass whose ``requires`` says no raises RecipeError with its reason; one that breaks its promise raises ContractError.
     """
@@ -130,6 +130,8 @@ def run_passes(bundle: Bundle, steps: Sequence[Pass[Any]], context: Context) -> 
             seconds=round(seconds, 3),
         )
         bundle = result.bundle.replace(history=(*before.history, record))
+        if seen is not None:
+            seen(bundle)
     return bundle
 
 
