@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """The settings of a pass, as a recipe writes them (kebab-case). Subclasses add typed fields with defaults."""
 
 
+AnySettings = Settings  # a name for it inside classes that have a Settings of their own
 S = TypeVar("S", bound=Settings)
 
 
@@ -83,7 +84,9 @@ class Pass(Protocol, Generic[S]):
 class Kind(Protocol):
     """How a pass is registered: its settings' type and what makes the pass from them."""
 
-    Settings: type[Settings]
+    @property
+    def Settings(self) -> type[AnySettings]:
+        """What ``settings`` are read into."""
 
     def __call__(self, settings: Any) -> Pass[Any]: ...
 

@@ -35,7 +35,7 @@ _SAFE_CALLS = frozenset(
     (
         *("Max", "Min", "Mod", "PythonMod", "FloorDiv", "CleanDiv", "CeilDiv", "CeilToInt", "FloorToInt", "TruncToInt", "RoundToInt"),
         *("Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Abs", "Pow", "PowByNatural", "ModularIndexing", "Where"),
-        *("ToFloat", "IntTrueDiv", "FloatTrueDiv", "Integer"),
+        *("ToFloat", "IntTrueDiv", "FloatTrueDiv", "Integer", "Rational", "Add", "Mul"),
     )
 )
 
