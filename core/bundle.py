@@ -12,6 +12,7 @@ without pickling. On disk a Bundle is a folder::
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -98,7 +99,8 @@ class Bundle:
                     free.setdefault(0, "batch")
             samples = tuple(_at_least_two(s, axes[i]) for i, s in enumerate(samples))
         if isinstance(module, torch.nn.Module):
-            module.eval()
+            with contextlib.suppress(NotImplementedError):  # an exported graph has no modes
+                module.eval()
         changes: dict[str, Any] = {}
         try:
             program = _export(module, samples, axes)

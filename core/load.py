@@ -1,0 +1,222 @@
+"""A model from whatever the user names: a bundle folder, a factory in Python, or an exported program."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle import Bundle, flatten_outputs
+from .errors import ModelError
+from .history import Step
+from .pt2 import read_program
+from .source import looks_like_source, one_line, user_object
+from .weights import put_weights, read_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+FORMS = "a bundle folder, file.py:factory, package.module:factory or model.pt2"
+
+
+def load_model(
+    spec: str,
+    *,
+    weights: Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    inputs: Sequence[Tensor | Sequence[int]] = (),
+    name: str | None = None,
+    **fields: Any,
+) -> Bundle:
+    """The model that ``spec`` names, traced, as a Bundle.
+
+    ``spec``: a bundle folder; ``file.py:factory`` or ``package.module:factory``, called with ``model_args`` (or a module
+    that stands there ready); a ``.pt2`` of ``torch.export``. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its
+    shape with the batch, per model input; bundles and ``.pt2`` files bring their own. ``name``: stem of every file made from
+    it. ``fields``: further fields of the Bundle (task, preprocess, labels). Whatever can't be used raises ModelError.
+    """
+    examples = tuple(_example(i) for i in inputs)
+    path = Path(spec)
+    if path.is_dir():
+        bundle = _from_folder(path, weights, model_args)
+    elif looks_like_source(spec):
+        bundle = _from_source(spec, weights, model_args or {}, examples)
+    elif path.suffix == ".pt2":
+        bundle = _from_program(path, weights, model_args, examples)
+    else:
+        raise ModelError(_why_not(spec, path))
+    return bundle.replace(**{"name": _stem(name) if name else bundle.name, **fields})
+
+
+def _from_folder(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None) -> Bundle:
+    if not (path / "bundle.json").is_file():
+        raise ModelError(f"folder '{path}' is not a bundle: it has no bundle.json; a model is {FORMS}")
+    _refuse_arguments(path, model_args)
+    bundle = Bundle.load(path)
+    if weights is not None:
+        put_weights(bundle.graph, read_weights(weights), str(weights))
+    return bundle
+
+
+def _from_source(spec: str, weights: Path | None, model_args: Mapping[str, Any], examples: tuple[Tensor, ...]) -> Bundle:
+    import torch
+
+    with user_object(spec, "model", ModelError) as factory:
+        module = factory if isinstance(factory, torch.nn.Module) else _call(spec, factory, model_args)
+        if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            module = module.module
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ModelError(f"model '{spec}' is TorchScript, which can't be traced again; give the PyTorch module that it was made from")
+        if not isinstance(module, torch.nn.Module):
+            raise ModelError(f"model '{spec}' gave a {type(module).__name__}, not a torch.nn.Module; return the module from the factory")
+        if not examples:
+            raise ModelError(f"model '{spec}' needs example inputs; give --data, or shapes with --input 1,3,224,224")
+        if weights is not None:
+            put_weights(module, read_weights(weights), str(weights))
+        module, history = _on_cpu(module)
+        _try(spec, module, examples)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), history=history)
+
+
+def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None, examples: tuple[Tensor, ...]) -> Bundle:
+    if not path.is_file():
+        raise ModelError(f"model file '{path}' does not exist")
+    _refuse_arguments(path, model_args)
+    program = read_program(path)
+    given, keywords = program.example_inputs or ((), {})
+    if keywords:
+        raise ModelError(f"'{path}' takes keyword inputs ({', '.join(keywords)}); export it again with positional inputs only")
+    samples = examples or tuple(_plain_tensors(path, given))
+    if not samples:
+        raise ModelError(f"'{path}' holds no example inputs; give --data, or shapes with --input 1,3,224,224")
+    module = program.module(check_guards=False)
+    if weights is not None:
+        put_weights(module, read_weights(weights), str(weights))
+    _try(str(path), module, samples)
+    free = _free_axes(program, len(samples))
+    name = _stem(path.stem)
+    if all(0 in axes for axes in free):
+        return Bundle.capture(module, samples, name=name, free_axes=free)
+    return _fixed_batch(module, samples, name, free)
+
+
+def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list[dict[int, str]]) -> Bundle:
+    """A program traced with one batch size: freed where its rows prove to be independent of the batch, else left as it is."""
+    import torch
+
+    fixed = Bundle.capture(module, samples, name=name, free_batch=False, free_axes=free)
+    try:
+        freed = Bundle.capture(module, samples, name=name, free_axes=free)
+        if freed.signature.inputs[0].shape[0] == "batch":
+            size = samples[0].shape[0]
+            want = fixed.run(*samples)
+            got = freed.run(*(torch.cat([s, s]) for s in samples))
+            if all(
+                torch.allclose(g[:size], w, atol=1e-5) and torch.allclose(g[size:], w, atol=1e-5) for g, w in zip(got, want, strict=True)
+            ):
+                changes = {"free_batch": True, "why": f"the program was traced with batch {size}; two batches at once give the same rows"}
+                return freed.replace(history=(*freed.history, Step(name="capture", changes=changes)))
+    except (ModelError, RuntimeError):
+        pass
+    changes = {"free_batch": False, "why": "the program was traced with a fixed batch; export it with a dynamic first axis to train it"}
+    return fixed.replace(history=(*fixed.history, Step(name="capture", changes=changes)))
+
+
+def _free_axes(program: ExportedProgram, count: int) -> list[dict[int, str]]:
+    """The free axes of each user input: the first is the batch, others are named after their input and axis."""
+    import torch
+
+    users = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in users][:count]
+    out = []
+    for node in nodes:
+        shape = getattr(node.meta.get("val"), "shape", ())
+        out.append({a: "batch" if a == 0 else f"{node.name}_{a}" for a, size in enumerate(shape) if isinstance(size, torch.SymInt)})
+    return out
+
+
+def _call(spec: str, factory: Any, model_args: Mapping[str, Any]) -> Any:
+    import inspect
+
+    if not callable(factory):
+        raise ModelError(f"model '{spec}' is a {type(factory).__name__}; name a function that returns the module, or the module itself")
+    try:
+        inspect.signature(factory).bind(**model_args)
+    except TypeError as error:
+        raise ModelError(
+            f"model '{spec}' can't be called with {dict(model_args) or 'no arguments'}: {error}; see --model-args k=v"
+        ) from error
+    except ValueError:  # a callable without a signature
+        pass
+    return factory(**model_args)
+
+
+def _try(spec: str, module: Any, examples: tuple[Tensor, ...]) -> None:
+    """One forward pass, so that a wrong input shape is told as such and not as a failed trace."""
+    import torch
+
+    shapes = ", ".join("x".join(map(str, e.shape)) for e in examples)
+    if isinstance(module, torch.nn.Module) and not isinstance(module, torch.fx.GraphModule):
+        module.eval()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            result = module(*examples)
+    except Exception as error:
+        raise ModelError(f"model '{spec}' can't run on an input of {shapes}: {one_line(error)}") from error
+    if not flatten_outputs(result):
+        raise ModelError(f"model '{spec}' returned a {type(result).__name__} without tensors; return tensors from forward")
+
+
+def _on_cpu(module: torch.nn.Module) -> tuple[torch.nn.Module, tuple[Step, ...]]:
+    import torch
+
+    kinds = sorted({str(p.dtype).removeprefix("torch.") for p in module.parameters() if p.is_floating_point()} - {"float32"})
+    module = module.to(device="cpu", dtype=torch.float32)
+    changes = {"dtype": f"{', '.join(kinds)} to float32"}
+    return module, (Step(name="capture", changes=changes),) if kinds else ()
+
+
+def _example(value: Tensor | Sequence[int]) -> Tensor:
+    """A tensor as it is; a shape becomes standard normal noise (seed 0, no global state touched)."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value
+    shape = tuple(int(v) for v in value)
+    if not shape or any(v < 1 for v in shape):
+        raise ModelError(f"input shape {','.join(map(str, shape)) or 'empty'} must be positive numbers, batch first: 1,3,224,224")
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def _plain_tensors(path: Path, given: Sequence[Any]) -> Sequence[Tensor]:
+    import torch
+
+    if any(not isinstance(g, torch.Tensor) for g in given):
+        raise ModelError(f"'{path}' takes inputs that are no tensors; export it again with tensors only")
+    return given
+
+
+def _refuse_arguments(path: Path, model_args: Mapping[str, Any] | None) -> None:
+    if model_args:
+        raise ModelError(f"'{path}' is a saved model and takes no --model-args; they are for file.py:factory")
+
+
+def _stem(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-") or "model"
+
+
+def _why_not(spec: str, path: Path) -> str:
+    suffix = path.suffix.lower()
+    if not path.exists() and (suffix in {".onnx", ".pt", ".pth", ".ckpt", ".safetensors", ".bin"} or "/" in spec or not suffix):
+        return f"model '{spec}' does not exist; a model is {FORMS}"
+    if suffix == ".onnx":
+        return f"'{spec}' is ONNX, which can't be compressed here; give the PyTorch model that it was exported from ({FORMS})"
+    if suffix in {".pt", ".pth", ".ckpt", ".safetensors", ".bin"}:
+        return f"'{spec}' holds weights without the model's code; give file.py:factory and these with --weights {spec}"
+    return f"'{spec}' is not a model; a model is {FORMS}"
