@@ -1,0 +1,84 @@
+"""What a benchmark will do, decided before the clock starts: how many runs, in which order, for how long."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from ..core.errors import InputError
+from .stats import runs_needed
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The user's wishes.
+
+    ``percentile`` and ``confidence`` set the least number of runs. ``rounds`` is the least number of interleaved blocks
+    a speed-up is resampled from. ``block_s`` is how long one file keeps the device before the next has its turn, ``budget_s`` bounds
+    the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed batch keep theirs).
+    ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up, ``settle`` runs after each turn taken are not counted.
+    """
+
+    threads: int = 1
+    percentile: float = 0.9
+    confidence: float = 0.99
+    runs: int | None = None
+    rounds: int = 24
+    block_s: float = 0.05
+    budget_s: float = 30.0
+    batch: int = 1
+    affinity: tuple[int, ...] | None = None
+    warm_s: float = 10.0
+    settle: int = 2
+    seed: int = 0
+    answer_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, ok, what in (
+            ("threads", self.threads >= 1, "one or more"),
+            ("percentile", 0 < self.percentile < 1, "between 0 and 1"),
+            ("confidence", 0 < self.confidence < 1, "between 0 and 1"),
+            ("runs", self.runs is None or self.runs >= 1, "one or more"),
+            ("rounds", self.rounds >= 2, "two or more"),
+            ("batch", self.batch >= 1, "one or more"),
+            ("budget_s", self.budget_s > 0, "above 0"),
+        ):
+            if not ok:
+                raise InputError(f"bench setting {name} is {getattr(self, name)}; it must be {what}")
+
+    def required(self) -> int:
+        """The runs that the percentile asked for needs, or the number the user gave."""
+        return self.runs if self.runs is not None else runs_needed(self.percentile, self.confidence)
+
+
+class Turns(msgspec.Struct, frozen=True):
+    """Block sizes per file and the order in which the files take their turns, round by round."""
+
+    runs: tuple[int, ...]
+    rounds: tuple[tuple[int, ...], ...]
+
+
+def turns(plan: Plan, typical_s: Sequence[float]) -> Turns:
+    """Fits the plan to what the files cost (``typical_s``: seconds of one inference of each, from the warm-up).
+
+    Each round gives every file one block; the order within a round is shuffled (seeded), so no file always runs after the
+    same neighbour. A block has as many runs as fit in ``block_s`` (at least 3 where the budget allows). A file so slow that its
+    required runs don't fit the budget gets fewer, and its verdict says so.
+    """
+    need = plan.required()
+    rounds = plan.rounds
+    runs = []
+    for seconds in typical_s:
+        afford = max(plan.rounds, int(plan.budget_s / max(seconds, 1e-9)))
+        total = need if plan.runs is not None else min(afford, max(need, plan.rounds * _block(plan, seconds)))
+        total = min(total, afford)
+        runs.append(max(1, math.ceil(total / rounds)))
+    rng = np.random.default_rng(plan.seed)
+    order = tuple(tuple(int(i) for i in rng.permutation(len(runs))) for _ in range(rounds))
+    return Turns(tuple(runs), order)
+
+
+def _block(plan: Plan, seconds: float) -> int:
+    return int(min(max(3, math.ceil(plan.block_s / max(seconds, 1e-9))), 200))
