@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..core.preprocess import Preprocess
+
 
 class Samples(Protocol):
     """One split of a data set.
@@ -19,8 +21,11 @@ class Samples(Protocol):
     model input, batch first, images NCHW and preprocessed. Targets are what the task scores against, None where unlabelled.
     """
 
-    classes: tuple[str, ...]
-    source: str
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def source(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -38,10 +43,26 @@ def batches(samples: Samples, size: int, limit: int | None = None) -> Iterator[t
         yield samples.batch(range(start, min(start + size, count)))
 
 
+def gather_targets(samples: Samples) -> NDArray[Any] | None:
+    """All targets in order, without decoding images where the samples hold ``targets``; None where unlabelled."""
+    import numpy as np
+
+    if hasattr(samples, "targets"):
+        targets: NDArray[Any] | None = samples.targets
+        return targets
+    parts = [target for _, target in batches(samples, 256) if target is not None]
+    return np.concatenate(parts) if parts else None
+
+
 class Splits(msgspec.Struct, frozen=True):
-    """A data set: what may be trained on, chosen on (``val``), calibrated on and reported (``test``). A split may be absent."""
+    """A data set: what may be trained on, chosen on (``val``), calibrated on and reported (``test``). A split may be absent.
+
+    ``preprocess`` is what the samples execute, None where inputs come preprocessed. ``notes`` say how the splits were made.
+    """
 
     train: Samples | None
     val: Samples | None
     calib: Samples | None
     test: Samples | None
+    preprocess: Preprocess | None = None
+    notes: tuple[str, ...] = ()
