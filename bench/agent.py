@@ -114,7 +114,7 @@ class OnnxRuntime:
         if provider not in ort.get_available_providers():
             raise AgentError("lacks", "this onnxruntime has no %s; it has: %s" % (provider, ", ".join(ort.get_available_providers())))
         options = ort.SessionOptions()
-        options.intra_op_num_threads = int(plan["threads"])
+        options.intra_op_num_threads = plan["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         if plan.get("options", {}).get("optimise") is False:
@@ -155,7 +155,7 @@ class OpenVino:
             raise AgentError("lacks", "this openvino has no device %s; it has: %s" % (device, ", ".join(core.available_devices)))
         config: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if device == "CPU":
-            config.update(INFERENCE_NUM_THREADS=int(plan["threads"]), NUM_STREAMS=1, INFERENCE_PRECISION_HINT="f32")
+            config.update(INFERENCE_NUM_THREADS=plan["threads"], NUM_STREAMS=1, INFERENCE_PRECISION_HINT="f32")
         self.ov = ov
         self.model = core.compile_model(path, device, config)
         self.inputs = [i.any_name if i.names else str(n) for n, i in enumerate(self.model.inputs)]
@@ -183,7 +183,7 @@ class Tflite:
         import importlib
 
         module = importlib.import_module(self.module)
-        kwargs: Dict[str, Any] = {"model_path": path, "num_threads": int(plan["threads"])}
+        kwargs: Dict[str, Any] = {"model_path": path, "num_threads": plan["threads"]}
         if plan.get("options", {}).get("delegate") is False:
             kwargs["experimental_op_resolver_type"] = module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         self.interpreter = module.Interpreter(**kwargs)
@@ -286,18 +286,21 @@ def isa_flags(cpuinfo: str) -> List[str]:
     return sorted({name for flag, name in ISA.items() if flag in found})
 
 
+def cores() -> Optional[int]:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def device() -> Dict[str, Any]:
     """What the machine is. A None has its reason under ``why``."""
     cpuinfo = text("/proc/cpuinfo") or ""
     why: Dict[str, str] = {}
     board = text("/proc/device-tree/model") or text("/sys/firmware/devicetree/base/model")
     memory = re.search(r"^MemTotal:\s*(\d+) kB", text("/proc/meminfo") or "", re.M)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     out: Dict[str, Any] = {
         "machine": platform.machine(),
         "cpu": cpu_name(cpuinfo) or platform.processor() or None,
         "isa": isa_flags(cpuinfo),
-        "cores": cores,
+        "cores": cores(),
         "board": board.strip("\x00\n ") if board else None,
         "memory_bytes": int(memory.group(1)) * 1024 if memory else None,
         "kernel": platform.release(),
@@ -393,6 +396,7 @@ class Agent:
         if plan["runtime"] not in RUNTIMES:
             raise AgentError("plan", "unknown runtime '%s'; known: %s" % (plan["runtime"], ", ".join(sorted(RUNTIMES))))
         self.pin()
+        plan["threads"] = int(plan["threads"]) or cores() or 1  # 0 is all there are
         start = time.perf_counter()
         version = import_runtime(plan["runtime"])
         imported = time.perf_counter() - start

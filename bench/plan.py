@@ -12,13 +12,15 @@ from ..core.errors import InputError
 from .stats import runs_needed
 
 
-class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The user's wishes.
 
-    ``percentile`` and ``confidence`` set the least number of runs. ``rounds`` is the least number of interleaved blocks
-    a speed-up is resampled from. ``block_s`` is how long one file keeps the device before the next has its turn, ``budget_s`` bounds
-    the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed batch keep theirs).
-    ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up, ``settle`` runs after each turn taken are not counted.
+    ``percentile`` and ``confidence`` set the least number of runs; ``runs`` overrides it. ``rounds`` is the number of interleaved
+    blocks that a speed-up is resampled from. ``block_s`` is how long one file keeps the device before the next has its turn;
+    ``budget_s`` bounds the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed batch keep
+    theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up; the first ``settle`` runs of each turn
+    are not counted. ``score_threads`` is for accuracy, which is not timed (None: all cores). ``answer_s`` is how long the device may
+    keep silent.
     """
 
     threads: int = 1
@@ -34,6 +36,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     settle: int = 2
     seed: int = 0
     answer_s: float = 600.0
+    score_threads: int | None = None
 
     def __post_init__(self) -> None:
         for name, ok, what in (
@@ -60,7 +63,7 @@ class Turns(msgspec.Struct, frozen=True):
     rounds: tuple[tuple[int, ...], ...]
 
 
-def turns(plan: Plan, typical_s: Sequence[float]) -> Turns:
+def turns(plan: BenchOptions, typical_s: Sequence[float]) -> Turns:
     """Fits the plan to what the files cost (``typical_s``: seconds of one inference of each, from the warm-up).
 
     Each round gives every file one block; the order within a round is shuffled (seeded), so no file always runs after the
@@ -80,5 +83,5 @@ def turns(plan: Plan, typical_s: Sequence[float]) -> Turns:
     return Turns(tuple(runs), order)
 
 
-def _block(plan: Plan, seconds: float) -> int:
-    return int(min(max(3, math.ceil(plan.block_s / max(seconds, 1e-9))), 200))
+def _block(plan: BenchOptions, seconds: float) -> int:
+    return int(min(max(3, math.ceil(plan.block_s / max(seconds, 1e-9))), 50))

@@ -1,0 +1,91 @@
+"""Figures as text, with their units. A figure that is not there is an en dash."""
+
+from __future__ import annotations
+
+import math
+
+from ...core.report import Metric
+
+NONE = "–"
+
+
+def size(count: int | None) -> str:
+    """Bytes in binary units: "271 KiB", "1.05 MiB"."""
+    if count is None:
+        return NONE
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{count} bytes" if unit == "bytes" else f"{_digits(value)} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with three digits, in s, ms or µs."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
+        if value >= scale:
+            return f"{_digits(value / scale)} {unit}"
+    return f"{_digits(value / 1e-6)} µs"
+
+
+def span(low_high: tuple[float, float] | None) -> str:
+    """An interval of seconds, the unit once where both ends share it: "1.10 to 1.15 ms"."""
+    if low_high is None:
+        return NONE
+    low, high = (seconds(v) for v in low_high)
+    same = low.rpartition(" ")[2] == high.rpartition(" ")[2]
+    return f"{low.rpartition(' ')[0] if same else low} to {high}"
+
+
+def count(value: int | float | None) -> str:
+    """A count with a decimal prefix: "0.27 M", "40.8 M", "1.82 G"."""
+    if value is None:
+        return NONE
+    for scale, unit in ((1e9, "G"), (1e5, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{_digits(value / (1e6 if unit == 'M' else scale))} {unit}"
+    return f"{value:g}"
+
+
+def metric(value: Metric | None) -> str:
+    """A metric with its unit; fractions are shown in percent."""
+    return NONE if value is None else metric_value(value.value, value.unit)
+
+
+def metric_value(value: float, unit: str) -> str:
+    return f"{100 * value:.2f} %" if unit == "%" else f"{value:.3f}{' ' + unit if unit else ''}"
+
+
+def metric_span(value: Metric | None) -> str:
+    """The metric's interval."""
+    if value is None or value.ci95 is None:
+        return NONE
+    low, high = value.ci95
+    return f"{100 * low:.2f} to {100 * high:.2f} %" if value.unit == "%" else f"{low:.3f} to {metric_value(high, value.unit)}"
+
+
+def worse_by(reference: Metric, other: Metric) -> float:
+    """How much worse ``other`` is, in points where the unit is "%" and in its own unit otherwise; negative where it is better."""
+    change = reference.value - other.value if reference.higher_is_better else other.value - reference.value
+    return change * (100.0 if reference.unit == "%" else 1.0)
+
+
+def points(reference: Metric) -> str:
+    """What a difference of this metric is counted in."""
+    return "points" if reference.unit == "%" else reference.unit or "units"
+
+
+def metric_name(value: Metric | None) -> str:
+    """The metric's name as people write it."""
+    known = {"top1": "top-1", "top5": "top-5", "psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU", "map": "mAP"}
+    return "metric" if value is None else known.get(value.name, value.name)
+
+
+def _digits(value: float) -> str:
+    """Three significant digits, never in exponents."""
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,129 @@
+"""What a report says, in sentences: what is recommended and why, what was gained, what was lost, what was not proven."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...core.report import Measurement, Report
+from . import units
+
+
+def recommended(report: Report) -> Measurement | None:
+    """The file that the report recommends, if any."""
+    return next((m for m in report.artifacts if m.recommended), None)
+
+
+def baseline_of(report: Report, measured: Measurement) -> Measurement | None:
+    """The uncompressed file that ``measured`` stands against: the one its speed-up names, else the fp32 file of its own runtime.
+
+    None for an uncompressed file itself.
+    """
+    against = measured.speedup.against if measured.speedup else None
+    peers = [m for m in report.artifacts if m.runtime == measured.runtime]
+    if report.baseline is not None:
+        peers.append(report.baseline)
+    for peer in peers:
+        if peer.file == against and peer.file != measured.file:
+            return peer
+    if measured.precision == "fp32":
+        return None
+    return next((p for p in peers if p.precision == "fp32" and p.format == measured.format), None)
+
+
+def headline(report: Report) -> str:
+    """One sentence: what to ship."""
+    best = recommended(report)
+    if best is None:
+        return "No file is recommended."
+    return f"Ship {best.file} with {best.runtime}."
+
+
+def reason(report: Report) -> str:
+    """Why: the report's own note on the recommendation, as a sentence; "" where it has none."""
+    for note in report.notes:
+        if note.startswith("recommended: "):
+            told = note.removeprefix("recommended: ")
+            return told[:1].upper() + told[1:].rstrip(".") + "."
+    return ""
+
+
+def notes(report: Report) -> tuple[str, ...]:
+    """The notes that ``reason`` did not use up."""
+    return tuple(n for n in report.notes if not n.startswith("recommended: "))
+
+
+def gained(report: Report) -> tuple[str, ...]:
+    """What the recommended file, or else the smallest compressed one, gains over its uncompressed peer."""
+    best = _subject(report)
+    return tuple(_gained(report, best)) if best is not None else ()
+
+
+def lost(report: Report) -> tuple[str, ...]:
+    """What it loses against the model as it came."""
+    best = _subject(report)
+    return tuple(_lost(report, best)) if best is not None else ()
+
+
+def doubts(report: Report) -> tuple[str, ...]:
+    """Which figures are not to be relied on, and why."""
+    found = []
+    for m in report.artifacts:
+        if m.latency is not None and m.latency.verdict != "stable":
+            why = f": {m.latency.why}" if m.latency.why else ""
+            found.append(f"The latency of {m.file} in {m.runtime} is {m.latency.verdict}{why}.")
+        found += [f"{m.file} in {m.runtime}: {what} was not measured: {why}." for what, why in sorted(m.why.items())]
+    if report.environment.kind != "real":
+        found.append(f"The device was {report.environment.kind}: its times are not those of a real one.")
+    return tuple(found)
+
+
+def _subject(report: Report) -> Measurement | None:
+    best = recommended(report)
+    if best is not None and baseline_of(report, best) is not None:
+        return best
+    compressed = [m for m in report.artifacts if baseline_of(report, m) is not None]
+    return min(compressed, key=lambda m: m.bytes, default=None)
+
+
+def _gained(report: Report, m: Measurement) -> Iterator[str]:
+    base = baseline_of(report, m)
+    if base is None:
+        return
+    name = f"{m.file} in {m.runtime}"
+    if base.bytes:
+        ratio = m.bytes / base.bytes
+        word = "Size" if ratio < 1 else "Size grew"
+        yield f"{word}: {units.size(base.bytes)} → {units.size(m.bytes)}, {ratio:.2f} of {base.file} ({name})."
+    if m.latency and m.latency.median_s and base.latency and base.latency.median_s:
+        times = f"{units.seconds(base.latency.median_s)} → {units.seconds(m.latency.median_s)} median"
+        yield f"Latency: {times}{_speed(m)}."
+    if m.memory and m.memory.peak_bytes and base.memory and base.memory.peak_bytes:
+        yield f"Peak memory: {units.size(base.memory.peak_bytes)} → {units.size(m.memory.peak_bytes)}."
+    if m.macs and report.model.macs and m.macs != report.model.macs:
+        yield f"Multiply-accumulates: {units.count(report.model.macs)} → {units.count(m.macs)}, {m.macs / report.model.macs:.2f} of the model."
+
+
+def _speed(m: Measurement) -> str:
+    if m.speedup is None:
+        return ""
+    low, high = m.speedup.ci95
+    told = f", {m.speedup.value:.2f}x (95 % interval {low:.2f} to {high:.2f})"
+    if low > 1:
+        return told + ": faster"
+    return told + (": slower" if high < 1 else ": a difference is not proven")
+
+
+def _lost(report: Report, m: Measurement) -> Iterator[str]:
+    reference = report.model.metric
+    if reference is None or m.metric is None:
+        return
+    name, drop, unit = units.metric_name(m.metric), units.worse_by(reference, m.metric), units.points(reference)
+    change = (
+        f"{abs(drop):.2f} {unit} {'lower' if (drop > 0) == reference.higher_is_better else 'higher'}" if round(drop, 2) else "no change"
+    )
+    values = f"{units.metric(reference)} → {units.metric(m.metric)}"
+    yield f"{name[:1].upper() + name[1:]}: {values}, {change}, on {m.metric.n:,} samples (95 % interval {units.metric_span(m.metric)})."
+    flips = (m.trust or {}).get("flips")
+    if isinstance(flips, dict) and flips.get("n"):
+        answers = f"{flips.get('changed', 0):,} of {flips['n']:,} answers changed"
+        yield f"{answers}: {flips.get('good_to_bad', 0):,} from right to wrong, {flips.get('bad_to_good', 0):,} from wrong to right."
