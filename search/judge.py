@@ -18,7 +18,7 @@ from ..core.report import Gate, Measurement, Metric
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the result must meet. ``max_drop`` is in points for fractions and in the metric's own unit otherwise; ``max_latency_ms`` is a p90."""
+    """What the result must meet. ``max_drop``: points for fractions, else the metric's own unit; ``max_latency_ms``: a p90."""
 
     max_drop: float | None = None
     max_latency_ms: float | None = None
@@ -117,4 +117,5 @@ def _words(best: Measurement | None, baselines: frozenset[str], failed: set[str]
         return f"keep the uncompressed {best.file} in {best.runtime}: {why}"
     assert best.speedup is not None
     low, high = best.speedup.ci95
-    return f"{best.file} in {best.runtime}: {best.speedup.value:.2f}x the speed of {best.speedup.against} (95 % interval {low:.2f} to {high:.2f})"
+    gain = f"{best.speedup.value:.2f}x the speed of {best.speedup.against} (95 % interval {low:.2f} to {high:.2f})"
+    return f"{best.file} in {best.runtime}: {gain}"

@@ -1,0 +1,69 @@
+"""``packlight bench``: latency, memory and accuracy of files on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import options as o
+
+
+@click.command()
+@click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=click.Path(path_type=Path))
+@click.option("--device", default="local", show_default=True, metavar="local", help="Where to run.")
+@o.data
+@o.preprocessing
+@click.option(
+    "--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets the number of runs."
+)
+@click.option("--runs", type=click.IntRange(1), help="Runs of each file [what the percentile needs, or more].")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Rows of one inference, where the file's batch is free."
+)
+@o.seed
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.json"), show_default=True, help="Where the report goes.")
+@click.option("--force", is_flag=True, help="Replace an existing report.")
+@o.common
+def bench(**options: Any) -> None:
+    """Measure ARTIFACTs (files beside the manifest.json that packlight wrote), interleaved. With --data their accuracy too."""
+    import msgspec
+
+    from ..bench.plan import BenchOptions
+    from ..bench.render.table import table
+    from ..core.files import refuse_existing, staged_file
+    from ..search.bench import bench_files
+    from .console import Console, show
+    from .inputs import PREPROCESS_OPTIONS
+    from .options import read_preprocess
+
+    refuse_existing(options["out"], options["force"])
+    spec = read_preprocess(**{key: options.pop(key) for key in PREPROCESS_OPTIONS})
+    plan = BenchOptions(
+        percentile=options["percentile"] / 100,
+        runs=options["runs"],
+        threads=options["threads"],
+        batch=options["batch"],
+        seed=options["seed"],
+    )
+    with Console(options["verbose"]) as console:
+        report = bench_files(
+            options["artifacts"],
+            device=options["device"],
+            options=plan,
+            data=options["data"],
+            task=options["task"],
+            preprocess=spec,
+            seed=options["seed"],
+            progress=console,
+        )
+    text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"
+    with staged_file(options["out"], force=options["force"]) as stage:
+        stage.write_bytes(text)
+    if options["as_json"]:
+        click.echo(text.decode(), nl=False)
+        return
+    show(table(report))
+    click.echo(f"report: {options['out']}")

@@ -1,0 +1,64 @@
+"""``packlight export``: files a device can run, with parity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from . import options as o
+
+
+@click.command()
+@o.model
+@o.data
+@o.preprocessing
+@click.option("--target", required=True, metavar="TARGET", help="A known target or a profile.toml.")
+@click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
+@click.option("--precision", "precisions", default=None, metavar="fp32,fp16,int8", help="[int8 for a quantized bundle, else fp32]")
+@click.option("--batch", type=click.IntRange(1), help="Fix the batch [free where the format can].")
+@click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of image inputs [the format's own].")
+@click.option(
+    "--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="What an int8 file takes and gives."
+)
+@click.option("--opset", type=int, help="ONNX operator set.")
+@o.seed
+@o.output
+@o.common
+def export(**options: Any) -> None:
+    """Write MODEL in every format that the target runs; each file is checked against torch and refused when it fails.
+
+    int8 from a float MODEL needs --calib or --data: it is quantized by the target's scheme first.
+    """
+    from ..core.files import refuse_existing, staged_folder
+    from ..export.exporter import Options
+    from ..search.formats import export_precisions
+    from ..targets.load import load_target
+    from .console import Console
+    from .inputs import read_inputs
+
+    refuse_existing(options["out"], options["force"])
+    target = load_target(options["target"])
+    formats = tuple(f.strip() for f in options["formats"].split(",")) if options["formats"] else target.formats
+    for name in formats:
+        target.require_format(name)
+    bundle, splits = read_inputs(options, need_data=False)
+    asked = options["precisions"] or ("int8" if bundle.quantized else "fp32")
+    choices = [
+        Options(precision=p.strip(), batch=options["batch"], layout=options["layout"], doors=options["doors"], opset=options["opset"])
+        for p in asked.split(",")
+    ]
+    with Console(options["verbose"]) as console, staged_folder(options["out"], force=options["force"]) as folder:
+        artifacts = export_precisions(bundle, splits, folder, formats, choices, target, options["seed"], console)
+    if options["as_json"]:
+        click.echo((options["out"] / "manifest.json").read_text(), nl=False)
+        return
+    for artifact in artifacts:
+        against = ", ".join(f"{p.against}: max {p.max_abs:.2g}, {_db(p.sqnr_db)}" for p in artifact.parity)
+        click.echo(f"{options['out'] / artifact.file}  {artifact.bytes:,} bytes  parity {against}")
+        for note in artifact.notes:
+            click.echo(f"  {note}")
+
+
+def _db(value: float | None) -> str:
+    return "equal" if value is None else f"{value:.1f} dB"
