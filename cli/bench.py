@@ -15,14 +15,10 @@ from . import options as o
 @click.option("--device", default="local", show_default=True, metavar="local", help="Where to run.")
 @o.data
 @o.preprocessing
-@click.option(
-    "--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets the number of runs."
-)
+@click.option("--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets how many runs.")
 @click.option("--runs", type=click.IntRange(1), help="Runs of each file [what the percentile needs, or more].")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
-@click.option(
-    "--batch", type=click.IntRange(1), default=1, show_default=True, help="Rows of one inference, where the file's batch is free."
-)
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Rows of one inference (free batch only).")
 @o.seed
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.json"), show_default=True, help="Where the report goes.")
 @click.option("--force", is_flag=True, help="Replace an existing report.")

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
 @click.option("--max-drop", type=float, metavar="POINTS", help="Fail (exit 1) where a file loses more of the metric.")
 @click.option("--max-latency", type=float, metavar="MS", help="Fail (exit 1) where the recommended file's p90 is longer.")
-@click.option(
-    "--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets the number of runs."
-)
+@click.option("--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets how many runs.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtimes.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep training checkpoints here; a run that was killed goes on from them.")
 @o.seed

@@ -18,9 +18,7 @@ from . import options as o
 @click.option("--precision", "precisions", default=None, metavar="fp32,fp16,int8", help="[int8 for a quantized bundle, else fp32]")
 @click.option("--batch", type=click.IntRange(1), help="Fix the batch [free where the format can].")
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of image inputs [the format's own].")
-@click.option(
-    "--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="What an int8 file takes and gives."
-)
+@click.option("--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="Of int8 files.")
 @click.option("--opset", type=int, help="ONNX operator set.")
 @o.seed
 @o.output

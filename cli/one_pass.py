@@ -117,7 +117,7 @@ def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, ne
 
         after = run_passes(bundle, made, dataclasses.replace(context, progress=console))
         after.save(options["out"], force=options["force"])
-    figures = {
+    figures: dict[str, Any] = {
         "bundle": str(options["out"]),
         "name": after.name,
         "macs": [macs(bundle), macs(after)],
@@ -129,9 +129,8 @@ def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, ne
         return
     for step in after.history[len(bundle.history) :]:
         click.echo(f"{step}: {_told(step.changes)}")
-    click.echo(
-        f"macs {figures['macs'][0]:,} -> {figures['macs'][1]:,}, parameters {figures['parameters'][0]:,} -> {figures['parameters'][1]:,}"
-    )
+    for what in ("macs", "parameters"):
+        click.echo(f"{what} {figures[what][0]:,} -> {figures[what][1]:,}")
     click.echo(f"bundle: {options['out']}")
 
 

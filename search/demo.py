@@ -39,16 +39,15 @@ def prepare(out: Path, recipe_name: str, target_name: str, seed: int, force: boo
     target, recipe, task = load_target(target_name), load_recipe(recipe_name), load_task("classification")
     recipe = recipe.override({k: v for k, v in QUICK.items() if k in recipe.pass_names()})
     x, y = digits()
-    data = splits_of({"all": (x, y)}, preprocess=Preprocess(colour="GREY"), seed=seed)
+    spec = Preprocess(colour="GREY")
+    data = splits_of({"all": (x, y)}, preprocess=spec, seed=seed)
     if data.train is None:
         raise ContractError("the digits have no training split")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = digit_net()
     example = torch.from_numpy(data.train.batch([0])[0][0])
-    bundle = Bundle.capture(
-        model, [example], name="digits", task=task.name, labels=data.train.classes, preprocess=Preprocess(colour="GREY")
-    )
+    bundle = Bundle.capture(model, [example], name="digits", task=task.name, labels=data.train.classes, preprocess=spec)
     progress.say(f"train a small residual CNN on scikit-learn's digits ({len(data.train):,} images)")
     context = Context(target=target, task=task, train=data.train, val=data.val, seed=seed, progress=progress)
     trained = run_passes(bundle, [make_pass("finetune", {"epochs": EPOCHS, "lr": 0.1, "alpha": 0.0, "augment": "none"})], context)
@@ -80,9 +79,8 @@ def digit_net() -> nn.Module:
             self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
             self.bn2 = nn.BatchNorm2d(outputs)
             same = stride == 1 and inputs == outputs
-            self.shortcut = (
-                nn.Identity() if same else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-            )
+            project = [nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)]
+            self.shortcut = nn.Sequential(*([] if same else project))
 
         def forward(self, x: Tensor) -> Tensor:
             y = torch.relu(self.bn1(self.conv1(x)))

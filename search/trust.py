@@ -32,9 +32,8 @@ def with_trust(
         if score is None or score.answers is None or reference is None:
             out.append(m)
             continue
-        twins = [
-            o for o in measurements if o.precision == m.precision and (o.file, o.runtime) != (m.file, m.runtime) and _stem(o) == _stem(m)
-        ]
+        alike = [o for o in measurements if o.precision == m.precision and _stem(o) == _stem(m)]
+        twins = [o for o in alike if (o.file, o.runtime) != (m.file, m.runtime)]
         trust = {
             "against": "the model as it came, in torch",
             **msgspec.to_builtins(flips(reference, score.answers, targets)),
