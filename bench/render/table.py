@@ -53,7 +53,8 @@ def _files(report: Report, width: int) -> Table:
         box=box.SIMPLE_HEAD, title=f"{report.model.name} on {report.target}", title_justify="left", title_style="bold", pad_edge=False
     )
     head.add_column("file", overflow="fold")
-    head.add_column("runtime")
+    if width >= MIDDLE:
+        head.add_column("runtime")
     head.add_column("size", justify="right")
     head.add_column("median", justify="right")
     if width >= MIDDLE:
@@ -91,8 +92,8 @@ def _row(m: Measurement, width: int) -> list[Text]:
     return [Text(c) for c in cells] + [verdict]
 
 
-def _speedup(m: Measurement) -> str:
+def _speedup(m: Measurement, between: str) -> str:
     if m.speedup is None:
         return units.NONE
     low, high = m.speedup.ci95
-    return f"{m.speedup.value:.2f} [{low:.2f}, {high:.2f}]"
+    return f"{m.speedup.value:.2f}{between}[{low:.2f}, {high:.2f}]"

@@ -18,17 +18,13 @@ def size(count: int | None) -> str:
         if value < 1024 or unit == "GiB":
             return f"{count} bytes" if unit == "bytes" else f"{_digits(value)} {unit}"
         value /= 1024
-    raise AssertionError
 
 
 def seconds(value: float | None) -> str:
-    """Seconds with three digits, in s, ms or µs."""
+    """Seconds with three digits: in ms below one second, so that a column of them compares at a glance."""
     if value is None or not math.isfinite(value):
         return NONE
-    for scale, unit in ((1.0, "s"), (1e-3, "ms")):
-        if value >= scale:
-            return f"{_digits(value / scale)} {unit}"
-    return f"{_digits(value / 1e-6)} µs"
+    return f"{_digits(value)} s" if value >= 1 else f"{_digits(1e3 * value)} ms"
 
 
 def span(low_high: tuple[float, float] | None) -> str:
@@ -85,7 +81,8 @@ def metric_name(value: Metric | None) -> str:
 
 
 def _digits(value: float) -> str:
-    """Three significant digits, never in exponents."""
-    if value >= 100:
+    """Three significant digits, never with an exponent."""
+    if value >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+    places = 2 - math.floor(math.log10(value)) if value > 0 else 2
+    return f"{value:.{min(places, 6)}f}"

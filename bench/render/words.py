@@ -35,16 +35,15 @@ def headline(report: Report) -> str:
     best = recommended(report)
     if best is None:
         return "No file is recommended."
-    return f"Ship {best.file} with {best.runtime}."
+    if baseline_of(report, best) is None:
+        return f"Keep the uncompressed {best.file}, in {best.runtime}."
+    return f"Ship {best.file}, in {best.runtime}."
 
 
 def reason(report: Report) -> str:
-    """Why: the report's own note on the recommendation, as a sentence; "" where it has none."""
-    for note in report.notes:
-        if note.startswith("recommended: "):
-            told = note.removeprefix("recommended: ")
-            return told[:1].upper() + told[1:].rstrip(".") + "."
-    return ""
+    """Why: the report's own note on the recommendation, "" where it has none."""
+    told = next((n.removeprefix("recommended: ") for n in report.notes if n.startswith("recommended: ")), "")
+    return f"Why: {told.rstrip('.')}." if told else ""
 
 
 def notes(report: Report) -> tuple[str, ...]:
@@ -100,7 +99,8 @@ def _gained(report: Report, m: Measurement) -> Iterator[str]:
     if m.memory and m.memory.peak_bytes and base.memory and base.memory.peak_bytes:
         yield f"Peak memory: {units.size(base.memory.peak_bytes)} → {units.size(m.memory.peak_bytes)}."
     if m.macs and report.model.macs and m.macs != report.model.macs:
-        yield f"Multiply-accumulates: {units.count(report.model.macs)} → {units.count(m.macs)}, {m.macs / report.model.macs:.2f} of the model."
+        was, share = units.count(report.model.macs), m.macs / report.model.macs
+        yield f"Multiply-accumulates: {was} → {units.count(m.macs)}, {share:.2f} of the model's."
 
 
 def _speed(m: Measurement) -> str:
