@@ -29,6 +29,8 @@ def read_inputs(options: dict[str, Any], *, need_data: bool) -> tuple[Bundle, Sp
     splits = _read_data(options, spec, need_data)
     bundle = _read_model(options, splits)
     changes: dict[str, Any] = {}
+    if spec is None and splits is not None:
+        spec = splits.preprocess
     if spec is not None:
         changes["preprocess"] = spec
     if options.get("task"):

@@ -16,8 +16,6 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..core.artifact import Artifact, write_json
 from ..core.bundle import Bundle
 from ..core.cost import macs
@@ -25,7 +23,7 @@ from ..core.errors import DataError
 from ..core.files import refuse_existing, staged_folder
 from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric, Model, Report
-from ..tasks.samples import batches
+from ..tasks.samples import gather_targets
 from .formats import folded, subjects_here
 from .judge import Judgement, Limits, judge
 from .trust import with_trust
@@ -188,8 +186,7 @@ def _measure(
         bench = bench_artifacts(subjects, link, options=job.bench, inputs=test, progress=progress)
         progress.say(f"accuracy of each file in its own runtime, on {len(test):,} samples")
         scores = score_artifacts(subjects, link, samples=test, task=job.task, options=job.bench, progress=progress)
-    targets = np.concatenate([t for _, t in batches(test, 512) if t is not None])
-    measured = with_trust(with_scores(bench.measurements, scores), scores, reference_answers, targets)
+    measured = with_trust(with_scores(bench.measurements, scores), scores, reference_answers, gather_targets(test))
     return list(measured), bench
 
 

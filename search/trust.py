@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def with_trust(
-    measurements: Sequence[Measurement], scores: Sequence[Score], reference: NDArray[Any] | None, targets: NDArray[Any]
+    measurements: Sequence[Measurement], scores: Sequence[Score], reference: NDArray[Any] | None, targets: NDArray[Any] | None
 ) -> tuple[Measurement, ...]:
     """Adds ``trust``: flips against the reference's answers, and the agreement with every other file of the same precision.
 
@@ -29,7 +29,7 @@ def with_trust(
     out = []
     for m in measurements:
         score = found.get((m.file, m.runtime))
-        if score is None or score.answers is None or reference is None:
+        if score is None or score.answers is None or reference is None or targets is None:
             out.append(m)
             continue
         alike = [o for o in measurements if o.precision == m.precision and _stem(o) == _stem(m)]
