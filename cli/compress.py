@@ -50,7 +50,7 @@ def compress(**options: Any) -> None:
     recipe = load_recipe(options["recipe"]).override(o.read_overrides(options["overrides"]))
     task = load_task(options["task"] or "classification")
     options["task"] = task.name
-    formats = tuple(f.strip() for f in options["formats"].split(",")) if options["formats"] else ()
+    formats = tuple(f.strip() for f in options["formats"].split(",")) if options["formats"] else recipe.export.formats
     for name in formats:
         target.require_format(name)
     source = options["model"]
@@ -66,7 +66,10 @@ def compress(**options: Any) -> None:
         out=options["out"],
         bench=BenchOptions(percentile=options["percentile"] / 100, threads=options["threads"], seed=options["seed"]),
         formats=formats,
-        limits=Limits(options["max_drop"], options["max_latency"]),
+        limits=Limits(
+            recipe.gates.max_drop if options["max_drop"] is None else options["max_drop"],
+            recipe.gates.max_latency if options["max_latency"] is None else options["max_latency"],
+        ),
         seed=options["seed"],
         force=options["force"],
         work=options["work"],

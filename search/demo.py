@@ -37,7 +37,7 @@ def prepare(out: Path, recipe_name: str, target_name: str, seed: int, force: boo
 
     refuse_existing(out, force)
     target, recipe, task = load_target(target_name), load_recipe(recipe_name), load_task("classification")
-    recipe = recipe.override({k: v for k, v in QUICK.items() if k in recipe.pass_names()})
+    recipe = recipe.override({k: v for k, v in QUICK.items() if k in {step.use for step in recipe.passes}})
     x, y = digits()
     spec = Preprocess(colour="GREY")
     data = splits_of({"all": (x, y)}, preprocess=spec, seed=seed)
