@@ -1,0 +1,136 @@
+"""The TFLite exporter: plan, then write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ...core.artifact import Ops
+from ...core.errors import InputError, UnsupportedOpError
+from ...core.tensor import DoorQuantization, Signature, TensorSpec
+from ...core.verdict import YES, Verdict, no
+from ..exporter import Options, Written
+
+if TYPE_CHECKING:
+    from ...core.bundle import Bundle
+    from ...targets.target import Target
+    from .plan import Plan, Tensor
+
+
+class TfliteExporter:
+    """aten or PT2E graph -> NHWC flatbuffer, without a converter in between.
+
+    Images pass the doors as NHWC unless ``Options.layout`` is "NCHW". The batch is ``Options.batch``, or 1: the format fixes it.
+    """
+
+    name = "tflite"
+    suffix = ".tflite"
+    extra = "tflite"
+    precisions = ("fp32", "fp16", "int8")
+
+    def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
+        """Plans the file, so that what can't be done is known before anything is written."""
+        if options.precision not in self.precisions:
+            return no(f"TFLite files are written in {', '.join(self.precisions)}, not '{options.precision}'")
+        if (options.precision == "int8") != (bundle.quantized is not None):
+            have = "float" if bundle.quantized is None else "quantized"
+            remedy = "quantize it first (packlight quantize)" if bundle.quantized is None else "export it as int8"
+            return no(f"precision {options.precision} can't be written from a {have} model; {remedy}")
+        try:
+            plan = self.plan(bundle, options)
+        except UnsupportedOpError as error:
+            return no(str(error))
+        return self._runs_there(plan, options, target)
+
+    def plan(self, bundle: Bundle, options: Options) -> Plan:
+        """What ``write`` would write."""
+        from . import ops  # noqa: F401  files every lowering
+        from .build import build
+        from .fuse import fuse
+        from .lower import known
+        from .normalise import normalise
+        from .passes import halve
+
+        graph = fuse(normalise(bundle.export(batch=options.batch or 1), known))
+        plan = build(graph, layout=options.layout or "NHWC", integer_doors=options.doors == "integer")
+        return halve(plan) if options.precision == "fp16" else plan
+
+    def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
+        """Writes ``<bundle.name>.<precision>.tflite``."""
+        from .writer import LIMIT_BYTES, write
+
+        plan = self.plan(bundle, options)
+        signature = doors(bundle, plan, options)
+        if sum(t.data.nbytes for t in plan.tensors if t.data is not None) > LIMIT_BYTES:
+            raise InputError("the weights exceed 2 GiB, the most a .tflite file holds; export to ONNX, or compress the model further")
+        names = [t.name for t in signature.inputs], [t.name for t in signature.outputs]
+        data = write(plan, *names, metadata=_metadata(bundle))
+        file = f"{bundle.name}.{options.precision}{self.suffix}"
+        (folder / file).write_bytes(data)
+        notes = list(plan.notes)
+        if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
+            notes.append("the batch is fixed to 1: a TFLite file has fixed shapes; export with a batch for another")
+        return Written(file=file, files=(file,), signature=signature, ops=count(plan, options.precision), notes=tuple(notes))
+
+    @staticmethod
+    def _runs_there(plan: Plan, options: Options, target: Target) -> Verdict:
+        used = dict.fromkeys(s.op for s in plan.instructions)
+        for runtime in target.runtimes_for("tflite", options.precision):
+            refused = {op: why for op, why in runtime.refuses.items() if op in used}
+            for op, why in refused.items():
+                layer = next((s.layer for s in plan.instructions if s.op == op), "")
+                return no(f"{runtime.name} on target '{target.name}' does not run {op} (layer '{layer}'): {why}")
+        return YES
+
+
+def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
+    """The bundle's signature as the file has it."""
+    layout = options.layout or "NHWC"
+
+    def door(spec: TensorSpec, tensor: Tensor) -> TensorSpec:
+        q = tensor.quant
+        return msgspec.structs.replace(
+            spec,
+            shape=tensor.shape,
+            dtype=tensor.dtype,
+            layout=layout if len(tensor.shape) == 4 and spec.layout else spec.layout,
+            quantization=DoorQuantization(scale=_float32(q.scale[0]), zero_point=q.zero_point[0]) if q else None,
+        )
+
+    return Signature(
+        tuple(door(s, plan.tensors[i]) for s, i in zip(bundle.signature.inputs, plan.inputs, strict=True)),
+        tuple(door(s, plan.tensors[i]) for s, i in zip(bundle.signature.outputs, plan.outputs, strict=True)),
+    )
+
+
+def count(plan: Plan, precision: str) -> Ops:
+    """Operators as written; in an int8 file also those that still compute in float."""
+    file: dict[str, int] = {}
+    for step in plan.instructions:
+        file[step.op] = file.get(step.op, 0) + 1
+    left = [s for s in plan.instructions if precision == "int8" and plan.floats(s)]
+    return Ops(
+        file=dict(sorted(file.items())),
+        why="LiteRT doesn't tell what its delegate made of the operators",
+        float_left=tuple(f"{plan.tensors[s.outputs[0]].name} ({s.op})" for s in left),
+        transposes=file.get("TRANSPOSE", 0),
+        requantizes=file.get("QUANTIZE", 0) + file.get("DEQUANTIZE", 0),
+    )
+
+
+def _metadata(bundle: Bundle) -> dict[str, bytes]:
+    """What an app needs beside the numbers, as JSON: labels and preprocessing."""
+    known: dict[str, Any] = {"labels": list(bundle.labels)} if bundle.labels else {}
+    if bundle.preprocess is not None:
+        known["preprocess"] = msgspec.to_builtins(bundle.preprocess)
+    if bundle.task:
+        known["task"] = bundle.task
+    return {"packlight": msgspec.json.encode(known, order="deterministic")} if known else {}
+
+
+def _float32(value: float) -> float:
+    import numpy as np
+
+    return float(np.float32(value))

@@ -1,0 +1,170 @@
+"""Lowerings: one function an operator, found by the operator's name, each seeing one ``Site``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import UnsupportedOpError
+from .builder import Builder
+from .graph import Op, Read, Value
+from .layout import Order, channels_last, identity, stored
+from .plan import Quant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Site:
+    """One operator at the moment it is lowered.
+
+    ``integer`` says whether it computes on integers: then ``tensor`` reads integers and ``q`` is the output's quantization (for a
+    lowering that is marked ``transparent``, the input's); otherwise reals, and ``q`` is None.
+    """
+
+    def __init__(self, builder: Builder, op: Op, integer: bool, q: Quant | None) -> None:
+        self.b, self.op, self.integer, self.q = builder, op, integer, q
+
+    # arguments
+
+    def __getitem__(self, name: str) -> Any:
+        return self.op.args.get(name)
+
+    def numbers(self, name: str, count: int = 2) -> list[int]:
+        """An integer-list argument, one number repeated where torch allows that."""
+        value = self[name]
+        values = [value] if isinstance(value, int) else list(value)
+        return [int(v) for v in (values * count if len(values) == 1 else values)]
+
+    @property
+    def out(self) -> Value:
+        """The (first) output."""
+        return self.op.outputs[0]
+
+    # reading
+
+    def order(self, read: Read) -> Order:
+        """The order in which the value is at hand."""
+        return self.b.order(read.value)
+
+    def tensor(self, read: Read, order: Order | None = None) -> int:
+        """The value in this operator's number format."""
+        return self.b.read(read, order, read.q if self.integer else None)
+
+    def quant(self, tensor: int) -> Quant:
+        """The quantization of an integer tensor."""
+        quant = self.b.tensors[tensor].quant
+        assert quant is not None
+        return quant
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """A tensor's stored shape."""
+        return self.b.tensors[tensor].shape
+
+    def dtype(self, tensor: int) -> str:
+        return self.b.tensors[tensor].dtype
+
+    # writing
+
+    def run(self, op: str, inputs: Sequence[int], shape: Sequence[int], *, q: Quant | None = None, dtype: str = "", **options: Any) -> int:
+        """An operator whose output has the stored shape ``shape``; ``q`` (integer sites) defaults to the site's own."""
+        quant = (q or self.q) if self.integer and dtype in ("", "int8", "int16") else None
+        return self.b.run(op, inputs, shape, quant.dtype if quant else dtype or self._float(), quant, self.out.name, **options)
+
+    def same(self, op: str, inputs: Sequence[int], *, q: Quant | None = None, dtype: str = "", **options: Any) -> int:
+        """Like ``run``, with the shape of the first input."""
+        return self.run(op, inputs, self.shape(inputs[0]), q=q, dtype=dtype, **options)
+
+    def result(self, op: str, inputs: Sequence[int], order: Order | None = None, **options: Any) -> None:
+        """The operator that gives the site's output, in ``order`` (None: torch's own)."""
+        order = identity(len(self.out.shape)) if order is None else order
+        self.put(self.run(op, inputs, stored(self.out.shape, order), dtype="" if self.out.floating else self.out.dtype, **options), order)
+
+    def put(self, tensor: int, order: Order | None = None, index: int = 0) -> None:
+        """Says that ``tensor`` holds output ``index``."""
+        value = self.op.outputs[index]
+        self.b.bind(value, tensor, identity(len(value.shape)) if order is None else order)
+
+    def const(self, data: NDArray[Any] | float | Sequence[float], name: str = "") -> int:
+        """A constant of this site: reals become float32; in an integer site they become integers that hold them (nearly) exactly."""
+        import numpy as np
+
+        array = np.asarray(data, np.float32)
+        if not self.integer:
+            return self.b.constant(array, name or f"{self.out.name}.constant")
+        q = constant_quant(array, self.q.dtype if self.q else "int8")
+        stored_ = np.clip(np.rint(array / np.float32(q.scale[0])) + q.zero_point[0], q.low, q.high).astype(q.dtype)
+        return self.b.constant(stored_, name or f"{self.out.name}.constant", q)
+
+    def _float(self) -> str:
+        return self.out.dtype if not self.out.floating and self.out.dtype != "none" else "float32"
+
+    # refusing
+
+    def refuse(self, why: str, remedy: str) -> UnsupportedOpError:
+        """The error to raise for what this operator can't be turned into."""
+        return UnsupportedOpError("the TFLite exporter", self.op.name, self.op.layer or self.op.label, why, remedy)
+
+
+def constant_quant(array: Any, dtype: str = "int8") -> Quant:
+    """Integers for a constant: a single number exactly (scale = its size, integer +-1), several symmetrically by the largest."""
+    import numpy as np
+
+    largest = float(np.abs(array).max()) if array.size else 0.0
+    if largest == 0.0:
+        return Quant.tensor(1.0, 0, dtype)
+    top = 127 if dtype == "int8" else 32767
+    return Quant.tensor(largest if bool((np.abs(array) == largest).all()) else largest / top, 0, dtype)
+
+
+Lowering = Callable[[Site], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered lowering. ``integer``: TFLite has integer kernels for it. ``transparent``: its output has its input's integers."""
+
+    lower: Lowering
+    integer: bool | Callable[[Op], bool]
+    transparent: bool
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def lowers(*names: str, integer: bool | Callable[[Op], bool] = False, transparent: bool = False) -> Callable[[Lowering], Lowering]:
+    """Decorator: files a lowering under torch's operator names ("aten.relu.default")."""
+
+    def file(lowering: Lowering) -> Lowering:
+        for name in names:
+            assert name not in _ENTRIES, name
+            _ENTRIES[name] = Entry(lowering, integer or transparent, transparent)
+        return lowering
+
+    return file
+
+
+def entry(name: str) -> Entry | None:
+    """The lowering of an operator, None where there is none."""
+    return _ENTRIES.get(name)
+
+
+def known(name: str) -> bool:
+    """Whether an operator has a lowering, or needs none."""
+    return name in _ENTRIES or name.startswith(("quantized_decomposed.", "<built-in function getitem>"))
+
+
+def elementwise_order(builder: Builder, reads: Sequence[Read], rank: int) -> Order:
+    """The order in which an elementwise operator over ``reads`` moves the least data; ties go to channels last."""
+    from math import prod
+
+    candidates = [builder.order(r.value) for r in reads if not r.constant and len(r.shape) == rank]
+    if not candidates:
+        return identity(rank)
+
+    def cost(order: Order) -> tuple[int, bool]:
+        moved = [r for r in reads if not r.constant and len(r.shape) == rank and builder.order(r.value) != order]
+        return sum(prod(r.shape) for r in moved), order != channels_last(rank)
+
+    return min(candidates, key=cost)

@@ -1,0 +1,90 @@
+"""Convolutions: y[o] = b[o] + sum over i, k of w[o, i, k] x[i, stride * p + dilation * k - padding]."""
+
+from __future__ import annotations
+
+from ..graph import Read
+from ..layout import NHWC, channels_last
+from ..lower import Site, lowers
+from .weights import bias, weight
+from .window import explicit, is_same
+
+
+@lowers(
+    "aten.conv2d.default",
+    "aten.conv1d.default",
+    "aten.conv2d.padding",
+    "aten.conv1d.padding",
+    integer=True,
+)
+def conv(s: Site) -> None:
+    """CONV_2D, or DEPTHWISE_CONV_2D where every group has one input channel. One spatial axis becomes a height of one."""
+    rank = len(s["input"].shape)
+    if rank not in (3, 4):
+        raise s.refuse(f"its input has rank {rank}", "give it a batch")
+    flat = rank == 3
+    x = s.tensor(s["input"], channels_last(rank))
+    if flat:
+        n, length, channels = s.shape(x)
+        x = s.b.reshape(x, (n, 1, length, channels))
+    stride, dilation = s.numbers("stride", rank - 2), s.numbers("dilation", rank - 2)
+    kernel = list(s["weight"].shape[2:])
+    if isinstance(s["padding"], str):
+        pads = _named(s["padding"], kernel, dilation)
+    else:
+        pads = [(p, p) for p in s.numbers("padding", rank - 2)]
+    if flat:
+        stride, dilation, kernel, pads = [1, *stride], [1, *dilation], [1, *kernel], [(0, 0), *pads]
+    y = convolve(s, x, s["weight"], s["bias"], stride, dilation, pads, int(s["groups"]), flat)
+    if flat:
+        n, _, length, channels = s.shape(y)
+        y = s.b.reshape(y, (n, length, channels))
+    s.put(y, channels_last(rank))
+
+
+def convolve(
+    s: Site,
+    x: int,
+    filters: Read,
+    offsets: Read | None,
+    stride: list[int],
+    dilation: list[int],
+    pads: list[tuple[int, int]],
+    groups: int,
+    flat: bool,
+) -> int:
+    """The convolution of an NHWC tensor; gives an NHWC tensor."""
+    n, height, width, inputs = s.shape(x)
+    kernel = [1, filters.shape[2]] if flat else list(filters.shape[2:])
+    size = [(i + sum(p) - d * (k - 1) - 1) // t + 1 for i, p, d, k, t in zip((height, width), pads, dilation, kernel, stride, strict=True)]
+    same = is_same((height, width), size, kernel, stride, dilation, pads)
+    if not same:
+        x = explicit(s, x, pads)
+    outputs = filters.shape[0]
+    depthwise = groups == inputs and groups > 1
+    w = weight(s, filters, _order(flat, depthwise), flat)
+    b = bias(s, offsets, x, w, outputs)
+    options = {
+        "padding": "SAME" if same else "VALID",
+        "strideH": stride[0],
+        "strideW": stride[1],
+        "dilationHFactor": dilation[0],
+        "dilationWFactor": dilation[1],
+        "fusedActivationFunction": s.op.fused,
+    }
+    shape = (n, *size, outputs)
+    if depthwise:
+        return s.run("DEPTHWISE_CONV_2D", [x, w, b], shape, depthMultiplier=outputs // inputs, **options)
+    return s.run("CONV_2D", [x, w, b], shape, **options)
+
+
+def _order(flat: bool, depthwise: bool) -> tuple[int, ...]:
+    """Where torch's (O, I, H, W) stands in a TFLite filter: (O, H, W, I), or (1, H, W, O) depthwise."""
+    if flat:
+        return (1, 2, 0) if depthwise else (0, 2, 1)
+    return (1, 2, 3, 0) if depthwise else NHWC
+
+
+def _named(padding: str, kernel: list[int], dilation: list[int]) -> list[tuple[int, int]]:
+    """torch's "same" puts the odd zero at the end."""
+    totals = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
+    return [(t // 2, t - t // 2) for t in totals]

@@ -1,0 +1,199 @@
+"""Pooling over windows of images."""
+
+from __future__ import annotations
+
+from ..layout import channels_last
+from ..lower import Site, lowers
+from .pad import constant_pad
+from .slices import part
+from .window import explicit, is_same
+
+
+def _image(s: Site, rank: int) -> int:
+    """The input as NHWC; one spatial axis gets a height of one."""
+    x = s.tensor(s.op.args[next(iter(s.op.args))], channels_last(rank))
+    if rank == 3:
+        n, length, channels = s.shape(x)
+        x = s.b.reshape(x, (n, 1, length, channels))
+    return x
+
+
+def _give(s: Site, y: int, rank: int) -> None:
+    if rank == 3:
+        n, _, length, channels = s.shape(y)
+        y = s.b.reshape(y, (n, length, channels))
+    s.put(y, channels_last(rank))
+
+
+def _window(s: Site, rank: int) -> tuple[list[int], list[int], list[int]]:
+    spatial = rank - 2
+    kernel = s.numbers("kernel_size", spatial)
+    stride = s.numbers("stride", spatial) if s["stride"] else kernel
+    padding = s.numbers("padding", spatial)
+    one = [] if rank == 4 else [1]
+    return one + kernel, one + stride, ([] if rank == 4 else [0]) + padding
+
+
+def _pads(inputs: tuple[int, ...], outputs: list[int], kernel: list[int], stride: list[int], dilation: list[int], padding: list[int]):
+    """(before, after) so that the last window fits (ceil_mode makes it hang over)."""
+    pads = []
+    for i, o, k, t, d, p in zip(inputs, outputs, kernel, stride, dilation, padding, strict=True):
+        need = (o - 1) * t + d * (k - 1) + 1 - i - p
+        pads.append((p, max(need, 0)))
+    return pads
+
+
+@lowers("aten.max_pool2d.default", "aten.max_pool1d.default", transparent=True)
+def max_pool(s: Site) -> None:
+    """MAX_POOL_2D. Padding takes part in no maximum: SAME where it fits, else PADV2 with the lowest number."""
+    import numpy as np
+
+    rank = len(s.out.shape)
+    kernel, stride, padding = _window(s, rank)
+    dilation = ([] if rank == 4 else [1]) + s.numbers("dilation", rank - 2)
+    x = _image(s, rank)
+    size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
+    n, height, width, channels = s.shape(x)
+    pads = _pads((height, width), size, kernel, stride, dilation, padding)
+    if dilation != [1, 1]:
+        x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], float(np.finfo(np.float32).min))
+        _give(s, _dilated(s, x, size, kernel, stride, dilation), rank)
+        return
+    same = is_same((height, width), size, kernel, stride, dilation, pads)
+    if not same:
+        x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], float(np.finfo(np.float32).min))
+    _give(s, _run(s, "MAX_POOL_2D", x, (n, *size, channels), kernel, stride, same), rank)
+
+
+def _dilated(s: Site, x: int, size: list[int], kernel: list[int], stride: list[int], dilation: list[int]) -> int:
+    """The maximum of one shifted slice a kernel position."""
+    from .slices import strided
+
+    n, _, _, channels = s.shape(x)
+    best = None
+    for row in range(kernel[0]):
+        for column in range(kernel[1]):
+            begin = [0, row * dilation[0], column * dilation[1], 0]
+            end = [n, begin[1] + (size[0] - 1) * stride[0] + 1, begin[2] + (size[1] - 1) * stride[1] + 1, channels]
+            piece = strided(s, x, begin, end, [1, *stride, 1])
+            best = piece if best is None else s.same("MAXIMUM", [best, piece])
+    assert best is not None
+    return best
+
+
+@lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", integer=True)
+def avg_pool(s: Site) -> None:
+    """AVERAGE_POOL_2D. torch counts the padding (unless told not to): then PAD; TFLite's SAME doesn't count it."""
+    import numpy as np
+
+    rank = len(s.out.shape)
+    kernel, stride, padding = _window(s, rank)
+    x = _image(s, rank)
+    size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
+    n, height, width, channels = s.shape(x)
+    inputs = (height, width)
+    pads = _pads(inputs, size, kernel, stride, [1, 1], padding)
+    counts = _counts(inputs, size, kernel, stride, padding, bool(s["count_include_pad"]), s["divisor_override"])
+    area = kernel[0] * kernel[1]
+    shape = (n, *size, channels)
+    if bool((counts == area).all()):
+        _give(s, _run(s, "AVERAGE_POOL_2D", explicit(s, x, pads), shape, kernel, stride, False), rank)
+        return
+    real = _counts(inputs, size, kernel, stride, padding, False, None)
+    if bool((counts == real).all()) and is_same(inputs, size, kernel, stride, [1, 1], pads):
+        _give(s, _run(s, "AVERAGE_POOL_2D", x, shape, kernel, stride, True), rank)
+        return
+    y = _run(s, "AVERAGE_POOL_2D", explicit(s, x, pads), shape, kernel, stride, False)
+    ratio = (area / counts).astype(np.float32).reshape(1, *size, 1)
+    _give(s, s.run("MUL", [y, s.const(ratio)], shape, fusedActivationFunction="NONE"), rank)
+
+
+def _counts(inputs, size, kernel, stride, padding, include: bool, override: int | None):
+    """How many numbers each window's sum is divided by: (H', W')."""
+    import numpy as np
+
+    if override:
+        return np.full(tuple(size), override)
+    sides = []
+    for i, o, k, t, p in zip(inputs, size, kernel, stride, padding, strict=True):
+        starts = np.arange(o) * t - p
+        ends = np.minimum(starts + k, i + p)
+        sides.append(ends - starts if include else np.minimum(ends, i) - np.maximum(starts, 0))
+    return np.outer(*sides)
+
+
+@lowers(
+    "aten.adaptive_avg_pool2d.default",
+    "aten.adaptive_avg_pool1d.default",
+    "aten._adaptive_avg_pool2d.default",
+    integer=True,
+)
+def adaptive_avg_pool(s: Site) -> None:
+    """MEAN to one pixel; equal windows by AVERAGE_POOL_2D; unequal ones window by window, first rows, then columns."""
+    rank = len(s.out.shape)
+    x = _image(s, rank)
+    size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
+    n, height, width, channels = s.shape(x)
+    if size == [1, 1]:
+        _give(s, s.run("MEAN", [x, s.b.ints([1, 2], "axes")], (n, 1, 1, channels), keepDims=True), rank)
+        return
+    if height % size[0] == 0 and width % size[1] == 0:
+        kernel = [height // size[0], width // size[1]]
+        if kernel == [1, 1]:
+            _give(s, x if not s.integer else s.b.convert(x, s.q), rank)
+            return
+        _give(s, _run(s, "AVERAGE_POOL_2D", x, (n, *size, channels), kernel, kernel, False), rank)
+        return
+    for axis in (1, 2):
+        x = _windows(s, x, axis, size[axis - 1], "MEAN")
+    _give(s, x, rank)
+
+
+@lowers("aten.adaptive_max_pool2d.default", transparent=True)
+def adaptive_max_pool(s: Site) -> None:
+    """REDUCE_MAX to one pixel; equal windows by MAX_POOL_2D; unequal ones window by window."""
+    if len(s.op.outputs) > 1 and s.op.outputs[1].dtype != "none":
+        s.b.notes.extend(())
+    x = _image(s, 4)
+    size = list(s.out.shape[2:])
+    n, height, width, channels = s.shape(x)
+    if size == [1, 1]:
+        y = s.run("REDUCE_MAX", [x, s.b.ints([1, 2], "axes")], (n, 1, 1, channels), keepDims=True)
+    elif height % size[0] == 0 and width % size[1] == 0:
+        kernel = [height // size[0], width // size[1]]
+        y = _run(s, "MAX_POOL_2D", x, (n, *size, channels), kernel, kernel, False)
+    else:
+        y = x
+        for axis in (1, 2):
+            y = _windows(s, y, axis, size[axis - 1], "REDUCE_MAX")
+    s.put(y, channels_last(4))
+
+
+def _windows(s: Site, x: int, axis: int, count: int, op: str) -> int:
+    """Window i of an adaptive pool is floor(i * in / out) to ceil((i + 1) * in / out)."""
+    size = s.shape(x)[axis]
+    if size == count:
+        return s.b.convert(x, s.q) if s.integer else x
+    pieces = []
+    for i in range(count):
+        piece = part(s, x, axis, i * size // count, -(-(i + 1) * size // count))
+        shape = list(s.shape(x))
+        shape[axis] = 1
+        pieces.append(s.run(op, [piece, s.b.ints([axis], "axes")], shape, keepDims=True))
+    shape = list(s.shape(x))
+    shape[axis] = count
+    return s.run("CONCATENATION", pieces, shape, axis=axis, fusedActivationFunction="NONE")
+
+
+def _run(s: Site, op: str, x: int, shape: tuple[int, ...], kernel: list[int], stride: list[int], same: bool) -> int:
+    return s.run(
+        op,
+        [x],
+        shape,
+        padding="SAME" if same else "VALID",
+        filterHeight=kernel[0],
+        filterWidth=kernel[1],
+        strideH=stride[0],
+        strideW=stride[1],
+        fusedActivationFunction="NONE",
+    )

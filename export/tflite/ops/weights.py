@@ -1,0 +1,46 @@
+"""Weights and biases of convolutions and linear layers."""
+
+from __future__ import annotations
+
+from ..graph import Read
+from ..layout import Order
+from ..lower import Site
+from ..plan import Quant
+
+
+def weight(s: Site, read: Read, order: Order, flat: bool = False) -> int:
+    """The filter in TFLite's order; ``flat`` gives it a height of one (after the first axis)."""
+    if s.integer and read.q is None:
+        raise s.refuse("its input and output are quantized but its weight is not", "quantize the weight too, or leave the layer float")
+    if s.integer and read.q is not None and any(read.q.zero_point):
+        raise s.refuse("its weight is quantized asymmetrically", "use symmetric weights (zero point 0)")
+    tensor = s.tensor(read, order)
+    if not flat:
+        return tensor
+    filters = s.b.tensors[tensor]
+    if filters.data is None:
+        return s.b.reshape(tensor, (filters.shape[0], 1, *filters.shape[1:]))
+    quant = filters.quant
+    if quant is not None and quant.axis:
+        quant = Quant(quant.scale, quant.zero_point, quant.axis + 1, quant.dtype)
+    return s.b.constant(filters.data.reshape(filters.shape[0], 1, *filters.shape[1:]), filters.name, quant)
+
+
+def bias(s: Site, read: Read | None, x: int, w: int, outputs: int) -> int:
+    """The bias: float32, or int32 = round(b / (scale of x * scale of w)); zeros where there is none."""
+    import numpy as np
+
+    name = f"{s.op.label}.bias" if read is None else read.value.name
+    if not s.integer:
+        if read is None:
+            return s.b.constant(np.zeros(outputs, np.float32), name)
+        return s.b.read(read, None, None)
+    if read is not None and not read.constant:
+        raise s.refuse("its bias is computed, which integer kernels can't take", "leave the layer float")
+    quant = s.quant(w)
+    scale = np.asarray(quant.scale, np.float32).astype(np.float64) * np.float32(s.quant(x).scale[0]).astype(np.float64)
+    real = np.zeros(outputs) if read is None or read.value.data is None else read.value.data.double().numpy()
+    limit = 2**31 - 1
+    integers = np.clip(np.rint(real / scale), -limit, limit).astype(np.int32)
+    scales = tuple(float(v) for v in scale)
+    return s.b.constant(integers, name, Quant(scales, (0,) * len(scales), 0 if len(scales) > 1 else None, "int32"))
