@@ -93,7 +93,8 @@ def open_session(path: Path, runtime: str, *, threads: int = 1, optimise: bool =
     if not path.is_file():
         raise InputError(f"file '{path}' does not exist")
     module = _import(runtime, known)
-    opener: Callable[..., Session] = {"onnxruntime": _OrtSession, "openvino": _OpenVinoSession}.get(runtime, _TfliteSession)
+    openers: dict[str, Callable[..., Session]] = {"onnxruntime": _OrtSession, "openvino": _OpenVinoSession}
+    opener = openers.get(runtime, _TfliteSession)
     try:
         return opener(module, path, threads, optimise, provider)
     except (InputError, MissingDependencyError):
@@ -131,9 +132,10 @@ def _check(arrays: Sequence[NDArray[Any]], doors: Sequence[Door], free_rows: boo
             raise DataError(f"input '{door.name}' wants shape {list(door.shape)}, got {list(array.shape)}")
 
 
-class _OrtSession:
-    _dtypes = {"float": "float32", "double": "float64"}
+_ORT_DTYPES = {"float": "float32", "double": "float64"}
 
+
+class _OrtSession:
     def __init__(self, ort: Any, path: Path, threads: int, optimise: bool, provider: str) -> None:
         provider = provider or "CPUExecutionProvider"
         available = ort.get_available_providers()
@@ -152,7 +154,7 @@ class _OrtSession:
 
     def _door(self, value: Any) -> Door:
         kind = value.type.removeprefix("tensor(").removesuffix(")")
-        return Door(value.name, tuple("?" if a is None else a for a in value.shape), self._dtypes.get(kind, kind))
+        return Door(value.name, tuple("?" if a is None else a for a in value.shape), _ORT_DTYPES.get(kind, kind))
 
     def run(self, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
         _check(arrays, self.inputs)

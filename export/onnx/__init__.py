@@ -1,0 +1,1 @@
+"""ONNX: from the torch.export graph, through named rewrites, to one file."""

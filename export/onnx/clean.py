@@ -1,0 +1,133 @@
+"""What is done to every ONNX model after torch.onnx wrote it: one visible list, in order, each step with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ...core.errors import require
+from .trace import quiet
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ...core.bundle import Bundle
+
+GIGA = 1 << 30
+
+
+def simplify(model: ir.Model) -> ir.Model:
+    """The same function in fewer, plainer nodes."""
+    passes: Any = require("onnx_ir.passes.common", "onnx")
+    steps: list[tuple[Callable[[ir.Model], Any], str]] = [
+        (_fold, "LSTM and GRU weights stand behind Slice and Concat; quantizers and converters want initialisers"),
+        (passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), "one place for every constant"),
+        (passes.IdentityEliminationPass(), "torch.onnx leaves Identity where an alias was"),
+        (passes.CommonSubexpressionEliminationPass(), "shape arithmetic repeats itself"),
+        (passes.DeduplicateInitializersPass(size_limit=GIGA), "shared weights are written once"),
+        (passes.RemoveUnusedNodesPass(), "what folding left behind"),
+        (passes.RemoveUnusedFunctionsPass(), "no functions: runtimes inline them slowly or not at all"),
+        (passes.RemoveUnusedOpsetsPass(), "a reader must know every domain that is named"),
+        (passes.TopologicalSortPass(), "the format demands it"),
+    ]
+    with quiet():
+        for step, _ in steps:
+            step(model)
+    return model
+
+
+def _fold(model: ir.Model) -> None:
+    optimizer: Any = require("onnxscript.optimizer", "onnx")
+    optimizer.fold_constants(model, input_size_limit=GIGA, output_size_limit=GIGA, should_fold=_should_fold)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Integer weights stay behind their DequantizeLinear: folding that would write them as float."""
+    return False if node.op_type in ("DequantizeLinear", "QuantizeLinear") else None
+
+
+def name_everything(model: ir.Model, bundle: Bundle, free: dict[str, str]) -> ir.Model:
+    """Stable, readable names, and nothing in the file of where it was made.
+
+    Nodes are called ``<layer>/<OpType>`` after the user's layer they come from (numbered where that repeats), values after their nodes;
+    initialisers keep the state dict's names where they have them. ``free`` maps torch's names of free axes to the signature's.
+    Document strings and metadata of nodes, values and graph (stack traces with paths) are dropped.
+    """
+    graph = model.graph
+    doors = {v.name for v in (*graph.inputs, *graph.outputs)}
+    taken: set[str] = set(filter(None, doors))
+    for name in list(graph.initializers):
+        taken.add(name)
+    layers = {id(node): _layer(node) for node in graph.all_nodes()}
+    for node in graph.all_nodes():
+        node.name = _unique(f"{layers[id(node)]}/{node.op_type}".lstrip("/"), taken)
+        for i, value in enumerate(node.outputs):
+            if value.name and value.name not in doors:
+                value.name = _unique(f"{node.name}.{i}" if i else f"{node.name}.out", taken)
+    _name_constants(graph, bundle)
+    _rename_axes(graph, free)
+    _strip(model)
+    return model
+
+
+def _layer(node: ir.Node) -> str:
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    if weight is not None and weight.is_initializer() and str(weight.name).endswith(".weight"):
+        return str(weight.name).removesuffix(".weight")  # a BatchNorm folded into a convolution leaves its own scope on it
+    scopes = node.metadata_props.get("pkg.torch.onnx.name_scopes")
+    if not scopes:
+        return ""
+    try:
+        paths = [p for p in json.loads(scopes.replace("'", '"'))[:-1] if p]
+    except ValueError:
+        return ""
+    return str(paths[-1]) if paths and not paths[-1].startswith("_empty_nn_module_stack") else ""
+
+
+def _name_constants(graph: ir.Graph, bundle: Bundle) -> None:
+    """Constants that torch.onnx numbered (``val_161``) are called after their first reader."""
+    known = set(bundle.graph.state_dict())
+    taken = {str(v.name) for v in _values(graph)}
+    for name, value in list(graph.initializers.items()):
+        if name in known:
+            continue
+        reader = next(iter(value.uses()), None)
+        stem = f"{reader.node.name}.in{reader.idx}" if reader is not None else "constant"
+        if value in graph.outputs:
+            continue
+        value.name = _unique(stem, taken)
+
+
+def _values(graph: ir.Graph) -> list[ir.Value]:
+    return [*graph.inputs, *graph.initializers.values(), *(v for n in graph.all_nodes() for v in n.outputs)]
+
+
+def _rename_axes(graph: ir.Graph, free: dict[str, str]) -> None:
+    import onnx_ir as ir
+
+    for value in _values(graph):
+        if value.shape is None:
+            continue
+        axes = [a.value if isinstance(a, ir.SymbolicDim) else a for a in value.shape]
+        value.shape = ir.Shape([free.get(str(a), a) if isinstance(a, str) else a for a in axes])
+
+
+def _strip(model: ir.Model) -> None:
+    graph = model.graph
+    things: list[Any] = [model, graph, *graph.all_nodes(), *_values(graph)]
+    for thing in things:
+        thing.metadata_props.clear()
+        thing.doc_string = None
+    for node in graph.all_nodes():
+        for attribute in node.attributes.values():
+            attribute.doc_string = None
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate

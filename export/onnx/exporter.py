@@ -1,0 +1,143 @@
+"""The ONNX exporter: trace, simplify, rewrite for the precision, name, check, write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ...core.errors import ContractError, require
+from ...core.pt2 import first_line
+from ...core.verdict import YES, Verdict, no
+from ..exporter import Options, Written, exporters
+from . import clean, count, doors, trace
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from ...core.bundle import Bundle
+    from ...core.tensor import Signature
+    from ...targets.target import Target
+
+LIMIT_BYTES = (1 << 31) - 1
+OPSETS = range(17, 24)
+
+
+class OnnxExporter:
+    """One ``.onnx`` file without external data.
+
+    fp32: the graph as it is. fp16: weights and arithmetic in half precision between float32 doors. int8: QuantizeLinear and
+    DequantizeLinear around every operator (QDQ), which ONNX Runtime and OpenVINO fuse to integer kernels.
+    """
+
+    name = "onnx"
+    suffix = ".onnx"
+    extra = "onnx"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+
+    def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
+        """Refuses a precision that doesn't fit the bundle, an opset out of range, and operators without a translation."""
+        verdict = fits(self.name, self.precisions, bundle, options)
+        if not verdict:
+            return verdict
+        if options.opset is not None and options.opset not in OPSETS:
+            return no(f"ONNX opset {options.opset} is not written; choose one from {OPSETS.start} to {OPSETS.stop - 1}")
+        refusal = trace.untranslatable(bundle, max(options.opset or trace.OPSET, 18))
+        return YES if refusal is None else no(str(refusal))
+
+    def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
+        """Writes ``<name>.<precision>.onnx``, checked by onnx's checker with shape inference."""
+        model, signature, notes = build(bundle, options)
+        data = serialize(model)
+        path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
+        path.write_bytes(data)
+        ops = count.count(path, integer=options.precision == "int8")
+        return Written(file=path.name, files=(path.name,), signature=signature, ops=ops, notes=notes)
+
+
+def fits(format: str, precisions: tuple[str, ...], bundle: Bundle, options: Options) -> Verdict:
+    """Whether the bundle is in the form that the precision needs."""
+    if options.precision not in precisions:
+        return no(f"{format} is not written in precision {options.precision}; choose from {', '.join(precisions)}")
+    if options.precision == "int8" and bundle.quantized is None:
+        return no(f"'{bundle.name}' is not quantized; run the quantize pass first, or choose fp32 or fp16")
+    if options.precision != "int8" and bundle.quantized is not None:
+        return no(f"'{bundle.name}' is quantized; {options.precision} is written from the float model")
+    if options.doors == "integer" and options.precision != "int8":
+        return no(f"integer doors need precision int8, not {options.precision}")
+    return YES
+
+
+def build(bundle: Bundle, options: Options) -> tuple[ir.Model, Signature, tuple[str, ...]]:
+    """The finished model in memory, its doors, and notes."""
+    model = trace.trace(bundle, options.batch, options.opset or trace.OPSET)
+    clean.simplify(model)
+    notes: list[str] = []
+    signature = bundle.signature if options.batch is None else bundle.signature.fixed(batch=options.batch)
+    clean.name_everything(model, bundle, free_axes(model, signature))
+    if options.precision == "fp16":
+        from . import half
+
+        notes += half.convert(model)
+    elif options.precision == "int8":
+        from . import qdq
+
+        notes += qdq.convert(model)
+        if options.doors == "integer":
+            signature = doors.integer(model, signature)
+    if options.layout == "NHWC":
+        signature = doors.channels_last(model, signature)
+    describe(model, bundle)
+    return model, signature, tuple(notes)
+
+
+def free_axes(model: ir.Model, signature: Signature) -> dict[str, str]:
+    """torch's names of the free axes (``s77``) to the signature's (``batch``), read off the doors."""
+    found: dict[str, str] = {}
+    graph = model.graph
+    for values, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
+        for value, spec in zip(values, specs, strict=True):
+            for have, want in zip(value.shape or (), spec.shape, strict=False):
+                if not isinstance(have, int) and isinstance(want, str):
+                    found.setdefault(str(have.value), want)
+    return found
+
+
+def describe(model: ir.Model, bundle: Bundle) -> None:
+    """Who wrote the file, and what a user needs to feed it: labels and preprocessing as JSON."""
+    from ... import __version__
+
+    model.producer_name, model.producer_version = "packlight", __version__
+    model.graph.name = bundle.name
+    model.metadata_props.clear()
+    if bundle.task:
+        model.metadata_props["task"] = bundle.task
+    if bundle.labels:
+        model.metadata_props["labels"] = msgspec.json.encode(bundle.labels).decode()
+    if bundle.preprocess is not None:
+        model.metadata_props["preprocess"] = msgspec.json.encode(bundle.preprocess).decode()
+
+
+def serialize(model: ir.Model) -> bytes:
+    """Deterministic bytes, after the checker and strict shape inference said yes."""
+    onnx: Any = require("onnx", "onnx")
+    import onnx_ir as ir
+
+    proto = ir.to_proto(model)
+    if proto.ByteSize() > LIMIT_BYTES:
+        raise ContractError(f"the model needs {proto.ByteSize()} bytes in ONNX; 2 GB is the most that fits in one file")
+    try:
+        proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # checker and inference have types of their own
+        raise ContractError(f"the ONNX file is not valid: {first_line(error)}") from error
+    constants = {i.name for i in proto.graph.initializer}
+    shapes = [v for v in proto.graph.value_info if v.name not in constants]  # an initialiser says its own shape
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(shapes)
+    data: bytes = proto.SerializeToString(deterministic=True)
+    return data
+
+
+exporters.register("onnx")(OnnxExporter())

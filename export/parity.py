@@ -1,0 +1,95 @@
+"""Does a file compute what the model computed?
+
+    error        e = reference - output
+    max_abs      max |e|
+    SQNR in dB   10 log10( sum(reference^2) / sum(e^2) )      (signal to quantization noise; the worst over the outputs)
+
+The judge is SQNR, since it doesn't depend on the outputs' scale and one odd value can't hide many wrong ones; max_abs is reported.
+Pure arithmetic: arrays in, figures out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.artifact import Parity
+from ..core.errors import ContractError, ParityError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Limit(msgspec.Struct, frozen=True):
+    """The SQNR that a file of one precision must reach against its reference, and why that much."""
+
+    sqnr_db: float
+    reason: str
+
+
+LIMITS: dict[tuple[str, str], Limit] = {
+    ("fp32", "torch"): Limit(
+        80.0, "the same float32 operations in another order: relative errors of 1e-6 to 1e-5 (100 to 120 dB), 80 dB leaves room for depth"
+    ),
+    ("fp16", "torch"): Limit(
+        35.0,
+        "half precision rounds to 11 bits (about 66 dB a rounding), and the errors of some dozens of layers add up; wrong graphs give < 20",
+    ),
+    ("int8", "quantized graph"): Limit(
+        20.0,
+        "the same integers, but a runtime may round a sum the other way, one step of 8 bits a layer; wrong graphs give < 15",
+    ),
+}
+"""What must hold, by (precision, reference). How far an int8 file is from the float graph is the quantizer's doing: reported only."""
+
+
+def max_abs(reference: NDArray[Any], output: NDArray[Any]) -> float:
+    """Largest absolute difference of two arrays of one shape; inf where either is not finite and they differ."""
+    import numpy as np
+
+    a, b = np.asarray(reference, np.float64), np.asarray(output, np.float64)
+    if not a.size or np.array_equal(a, b, equal_nan=True):
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        worst = float(np.max(np.abs(a - b)))
+    return worst if np.isfinite(worst) else float("inf")
+
+
+def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float | None:
+    """SQNR in dB; None where the two are equal, -inf where the output is not finite or the reference is all zero."""
+    import numpy as np
+
+    a, b = np.asarray(reference, np.float64), np.asarray(output, np.float64)
+    if np.array_equal(a, b, equal_nan=True):
+        return None
+    with np.errstate(invalid="ignore", over="ignore"):
+        signal, noise = float(np.sum(a * a)), float(np.sum((a - b) ** 2))
+    if not np.isfinite(noise) or not np.isfinite(signal) or signal == 0:
+        return float("-inf")
+    return 10.0 * float(np.log10(signal / noise))
+
+
+def measure(against: str, reference: Sequence[NDArray[Any]], output: Sequence[NDArray[Any]], samples: int) -> Parity:
+    """The figures of all outputs of a file against those of its reference: the worst output counts."""
+    if len(reference) != len(output):
+        raise ContractError(f"the file has {len(output)} outputs, the model {len(reference)}")
+    for i, (a, b) in enumerate(zip(reference, output, strict=True)):
+        if a.shape != b.shape:
+            raise ContractError(f"output {i} of the file has shape {list(b.shape)}, the model's {list(a.shape)}")
+    figures = [f for f in map(sqnr_db, reference, output) if f is not None]
+    worst = max(map(max_abs, reference, output), default=0.0)
+    return Parity(against=against, max_abs=worst, sqnr_db=min(figures) if figures else None, samples=samples)
+
+
+def judge(file: str, runtime: str, precision: str, parity: Parity) -> None:
+    """Raises ParityError, with the file, the figure and the limit, where ``parity`` is below its limit."""
+    limit = LIMITS.get((precision, parity.against))
+    if limit is None or parity.sqnr_db is None or parity.sqnr_db >= limit.sqnr_db:
+        return
+    raise ParityError(
+        f"'{file}' in {runtime} differs from the {parity.against.removesuffix(' graph')} graph: "
+        f"SQNR {parity.sqnr_db:.1f} dB over {parity.samples} samples, the limit for {precision} is {limit.sqnr_db:g} dB "
+        f"(largest error {parity.max_abs:.3g}); the file was removed"
+    )

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packlight.core.artifact import Parity
+from packlight.core.errors import ContractError, ParityError
+from packlight.export import parity
+
+
+@given(st.floats(1e-4, 1e3), st.integers(1, 64))
+def test_sqnr_closed_form(relative: float, n: int) -> None:
+    """A constant relative error r gives exactly -20 log10 r."""
+    a = np.linspace(1, 2, n)
+    assert parity.sqnr_db(a, a * (1 + relative)) == pytest.approx(-20 * np.log10(relative), abs=1e-6)
+
+
+def test_sqnr_of_rounding_is_six_db_a_bit() -> None:
+    """Uniform values rounded to b bits: SQNR = 6.02 b dB (Widrow and Kollar, Quantization Noise, 2008)."""
+    x = np.random.default_rng(0).uniform(0, 1, 1_000_000)
+    for bits in (4, 8, 12):
+        step = 2.0**-bits
+        got = parity.sqnr_db(x, np.rint(x / step) * step)
+        assert got == pytest.approx(10 * np.log10((1 / 3) / (step**2 / 12)), abs=0.05)
+
+
+def test_equal_and_broken() -> None:
+    a = np.array([1.0, -2.0])
+    assert parity.sqnr_db(a, a) is None
+    assert parity.max_abs(a, a) == 0.0
+    assert parity.max_abs(a, np.array([1.5, -2.0])) == 0.5
+    assert parity.sqnr_db(a, np.array([1.0, np.nan])) == -np.inf
+    assert parity.max_abs(a, np.array([1.0, np.nan])) == np.inf
+    assert parity.sqnr_db(np.zeros(2), a) == -np.inf
+
+
+def test_the_worst_output_counts() -> None:
+    good, bad = np.ones(10), np.ones(10)
+    figures = parity.measure("torch", [good, bad], [good * 1.001, bad * 1.1], 10)
+    assert figures.sqnr_db == pytest.approx(20)
+    assert figures.max_abs == pytest.approx(0.1)
+
+
+def test_shapes_and_counts_must_agree() -> None:
+    with pytest.raises(ContractError, match="2 outputs"):
+        parity.measure("torch", [np.ones(1)], [np.ones(1), np.ones(1)], 1)
+    with pytest.raises(ContractError, match=r"shape \[2\]"):
+        parity.measure("torch", [np.ones(1)], [np.ones(2)], 1)
+
+
+def test_judge_names_file_figure_and_limit() -> None:
+    bad = Parity(against="torch", max_abs=0.5, sqnr_db=12.34, samples=7)
+    with pytest.raises(ParityError, match=r"'m\.fp32\.onnx' in onnxruntime.* 12\.3 dB over 7 samples.* 80 dB"):
+        parity.judge("m.fp32.onnx", "onnxruntime", "fp32", bad)
+    parity.judge("m.int8.onnx", "onnxruntime", "int8", bad)  # int8 against float is reported, not judged
+    parity.judge("m.fp32.onnx", "onnxruntime", "fp32", Parity(against="torch", max_abs=0.0, sqnr_db=None, samples=7))
