@@ -1,0 +1,1 @@
+"""Structured pruning: channels, hidden units and heads physically gone, from the exported graph, without hints."""

@@ -1,0 +1,20 @@
+"""One small file an operator family; ``registry.py`` says how to add one."""
+
+from . import convolution, create, elementwise, matrix, norm, recurrent, reduce, shape, spatial
+from .registry import arguments, couple_rules, op_name, shrink_rules
+
+__all__ = [
+    "arguments",
+    "convolution",
+    "couple_rules",
+    "create",
+    "elementwise",
+    "matrix",
+    "norm",
+    "op_name",
+    "recurrent",
+    "reduce",
+    "shape",
+    "shrink_rules",
+    "spatial",
+]

@@ -1,0 +1,169 @@
+"""The pass "prune": couple, score, allocate, operate."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from ...core.bundle import Bundle
+from ...core.cost import macs
+from ...core.verdict import YES, Verdict, no
+from ..passes import Context, PassResult, Settings, passes
+from .allocate import Limits, Mask, Price, Scope, by_ratio, to_target
+from .coupling import Coupling
+from .group import Group, groups_of
+from .importance import criteria, score
+from .importance.criterion import Normalisation, Reduction, Scores
+from .surgery import operate, tensor_of
+from .trace import couple
+
+TOLERANCE = 0.02
+
+
+class PruneSettings(Settings, frozen=True, kw_only=True):
+    """Exactly one of ``macs``, ``params`` (the share that is to be left) and ``ratio`` (the share of channels that goes).
+
+    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together, or take the same share of each.
+    ``round_to``: layers keep a multiple of it. ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
+    model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
+    those of different groups are compared. ``attention``: whether heads go, or channels inside every head.
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    ratio: float | None = None
+    criterion: str = "l2"
+    scope: Scope = "global"
+    round_to: int = 1
+    most: float = 0.9
+    protect: tuple[str, ...] = ()
+    reduction: Reduction = "mean"
+    normalise: Normalisation = "mean"
+    attention: Literal["heads", "width"] = "heads"
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("macs", "params", "ratio") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of macs, params and ratio (got {', '.join(given) or 'none'})")
+        value = getattr(self, given[0])
+        if not 0 < value < 1:
+            raise ValueError(f"{given[0]} is {value}; give a share between 0 and 1")
+        if self.round_to < 1:
+            raise ValueError(f"round-to is {self.round_to}; give 1 or more")
+        if not 0 < self.most < 1:
+            raise ValueError(f"most is {self.most}; give a share between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which units go (one bool a unit), and what that leaves on paper."""
+
+    coupling: Coupling
+    groups: tuple[Group, ...]
+    scores: tuple[Scores, ...]
+    removed: Mask
+    notes: tuple[str, ...] = ()
+
+
+@passes.register("prune")
+class Prune:
+    """Takes whole channels, hidden units or heads out of a float graph."""
+
+    name = "prune"
+    Settings = PruneSettings
+
+    def __init__(self, settings: PruneSettings) -> None:
+        self.settings = settings
+
+    def requires(self, bundle: Bundle, context: Context) -> Verdict:
+        if bundle.quantized is not None:
+            return no("the model is quantized already; prune before quantizing")
+        criterion = criteria.get(self.settings.criterion)
+        if criterion.needs == "gradients" and (context.train is None or context.task is None):
+            return no(f"criterion '{self.settings.criterion}' needs training data and a task; give --data and --task, or take l2")
+        return YES
+
+    def __call__(self, bundle: Bundle, context: Context) -> PassResult:
+        made = plan(bundle, self.settings, context)
+        graph = operate(made.coupling, made.removed, bundle.samples)
+        name = bundle.name if bundle.name.endswith("-pruned") else f"{bundle.name}-pruned"
+        after = bundle.replace(graph=graph, name=name)
+        return PassResult(after, True, changes(bundle, after, made))
+
+    def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
+        if before.signature != after.signature:
+            return no("the inputs or outputs changed")
+        told = [tuple(t.shape) for t in before.run(*before.samples)]
+        found = [tuple(t.shape) for t in after.run(*after.samples)]
+        if told != found:
+            return no(f"the output shapes changed from {told} to {found}")
+        was, now = macs(before), macs(after)
+        if not now < was:
+            return no(f"the multiply-accumulates didn't fall ({was} before, {now} after)")
+        if self.settings.macs is not None and now > was * self.settings.macs * (1 + TOLERANCE):
+            return no(f"{now / was:.3f} of the multiply-accumulates are left, asked was {self.settings.macs}")
+        return YES
+
+
+def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None) -> Plan:
+    """Decides which units go; changes nothing."""
+    coupling = couple(bundle, settings.protect, settings.attention)
+    groups = groups_of(coupling)
+    free = tuple(g for g in groups if not g.protected and len(g) > 1)
+    scores, notes = _scores(free, settings, coupling, context)
+    price = Price(coupling)
+    limits = Limits(settings.round_to, settings.most)
+    nothing = np.zeros(coupling.units, bool)
+    if settings.ratio is not None:
+        removed = by_ratio(free, scores, coupling.units, settings.ratio, limits, settings.scope)
+    else:
+        share = cast(float, settings.macs if settings.macs is not None else settings.params)
+        left = price.macs if settings.macs is not None else price.params
+        removed = to_target(free, scores, coupling.units, left, share * left(nothing), limits, settings.scope)
+    return Plan(coupling, groups, tuple(scores), removed, tuple(notes))
+
+
+def _scores(
+    groups: tuple[Group, ...], settings: PruneSettings, coupling: Coupling, context: Context | None
+) -> tuple[list[Scores], list[str]]:
+    draw = np.random.default_rng(0 if context is None else context.seed)
+    criterion, fallback = criteria.get(settings.criterion), criteria.get("l2")
+    found: list[Scores] = []
+    lacking: list[str] = []
+
+    for group in groups:
+        for one in (criterion, fallback):
+            mine = score(
+                group,
+                one,
+                lambda name: tensor_of(coupling.graph, name),
+                draw=draw,
+                reduction=settings.reduction,
+                normalise=settings.normalise,
+            )
+            if mine is not None:
+                break
+            lacking.append(group.name)
+        found.append(np.ones(len(group)) if mine is None else mine)
+    notes = [f"criterion '{settings.criterion}' says nothing about {', '.join(lacking[:5])}; l2 was taken there"] if lacking else []
+    return found, notes
+
+
+def changes(before: Bundle, after: Bundle, made: Plan) -> dict[str, Any]:
+    """What the history records."""
+    old, new = dict(before.graph.named_parameters()), dict(after.graph.named_parameters())
+    layers = {
+        name.removesuffix(".weight"): [list(tensor.shape[:2]), list(new[name].shape[:2])]
+        for name, tensor in old.items()
+        if tensor.ndim > 1 and tensor.shape != new[name].shape
+    }
+    kept = {g.name: g.protected for g in made.groups if g.protected and any(m.role == "out" for m in g.members)}
+    told: dict[str, Any] = {
+        "macs": [macs(before), macs(after)],
+        "parameters": [before.parameters(), after.parameters()],
+        "layers": layers,
+        "protected": kept,
+    }
+    return {**told, "notes": list(made.notes)} if made.notes else told
