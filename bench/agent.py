@@ -17,7 +17,7 @@ The inputs may have more rows than that: inference i takes the i-th group, round
 First it says ``hello`` (versions and device), then ``ready`` (load and first inference). Then it obeys one command a line on stdin::
 
     {"cmd": "warm", "max_s": 10, "max_runs": 5000}    until stationary -> {"event": "warm", "values_s": [...], "stationary": true}
-    {"cmd": "run", "runs": 20, "settle": 2}           -> {"event": "run", "values_s": [...], "settle_s": [...], "state": {...}}
+    {"cmd": "run", "runs": 20, "settle_s": 0.005}      -> {"event": "run", "values_s": [...], "settle_values_s": [...], ...}
     {"cmd": "throughput", "seconds": 5, "rows": 32}   -> {"event": "throughput", "rows": [...], "values_s": [...]}
     {"cmd": "outputs", "rows": 100, "to": "out"}      writes out_0.npy ... -> {"event": "outputs", "files": [...], "values_s": [...]}
     {"cmd": "memory"}, {"cmd": "state"}, {"cmd": "quit"}
@@ -489,11 +489,14 @@ class Agent:
             settled = stationary(values, window)
         self.say("warm", values_s=values, stationary=settled, seconds=time.perf_counter() - start)
 
-    def run(self, runs: int, settle: int = 0) -> None:
-        settling = self.time(settle)
+    def run(self, runs: int, settle_s: float = 0.0) -> None:
+        """``runs`` timed runs, after ``settle_s`` seconds of runs that refill the caches; state before and after."""
+        settling: List[float] = []
+        while sum(settling) < settle_s and len(settling) < 50:
+            settling.extend(self.time(1))
         before = state()
         values = self.time(runs)
-        self.say("run", values_s=values, settle_s=settling, before=before, state=state())
+        self.say("run", values_s=values, settle_values_s=settling, before=before, state=state())
 
     def throughput(self, seconds: float, rows: int = 1) -> None:
         """Offline: rows per second when nobody waits for a single answer. Inputs are ready; ``rows`` go into one inference."""

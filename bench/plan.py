@@ -18,9 +18,9 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     ``percentile`` and ``confidence`` set the least number of runs; ``runs`` overrides it. ``rounds`` is the number of interleaved
     blocks that a speed-up is resampled from. ``block_s`` is how long one file keeps the device before the next has its turn;
     ``budget_s`` bounds the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed batch keep
-    theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up; the first ``settle`` runs of each turn
-    are not counted. ``score_threads`` is for accuracy, which is not timed (None: all cores). ``answer_s`` is how long the device may
-    keep silent.
+    theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up; the first ``settle_s`` seconds of each
+    turn refill the caches and are not counted. ``score_threads`` is for accuracy, which is not timed (None: all cores).
+    ``answer_s`` is how long the device may keep silent.
     """
 
     threads: int = 1
@@ -33,7 +33,7 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     batch: int = 1
     affinity: tuple[int, ...] | None = None
     warm_s: float = 10.0
-    settle: int = 2
+    settle_s: float = 0.005
     seed: int = 0
     answer_s: float = 600.0
     score_threads: int | None = None

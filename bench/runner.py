@@ -21,6 +21,7 @@ from .session import Pusher, Session, Subject, subjects_of
 from .stage import Inputs, Stage, fixed_rows
 
 LATENCY_ROWS = 32
+SLOW_S = 0.05  # an inference so long that cold caches don't show in it
 EMULATED = "the device is emulated; its wall time says nothing about the real one"
 
 
@@ -84,13 +85,14 @@ def _time(timed: list[Timed], options: BenchOptions, progress: Progress) -> None
     for number, one in enumerate(timed):
         progress.step("warm up", number, len(timed), one.session.subject.label)
         one.warm = one.session.ask("warm", max_s=options.warm_s, extra_s=options.warm_s)
-    plan = turns(options, [stats.median(one.warm["values_s"][-20:]) for one in timed])
+    typical = [stats.median(one.warm["values_s"][-20:]) for one in timed]
+    plan = turns(options, typical)
     for number, order in enumerate(plan.rounds):
         progress.step("bench", number, len(plan.rounds))
         for index in order:
-            answer = timed[index].session.ask("run", runs=plan.runs[index], settle=options.settle)
+            answer = timed[index].session.ask("run", runs=plan.runs[index], settle_s=options.settle_s if typical[index] < SLOW_S else 0)
             timed[index].blocks.append(answer["values_s"])
-            timed[index].settling += answer["settle_s"]
+            timed[index].settling += answer["settle_values_s"]
             timed[index].states += [answer["before"], answer["state"]]
     progress.step("bench", len(plan.rounds), len(plan.rounds))
 
@@ -135,7 +137,7 @@ def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, optio
 
 
 def latency_of(one: Timed, options: BenchOptions) -> Latency:
-    """The figures of one file's raw values. All values count; ``settle`` runs after each turn taken are kept with the warm-up."""
+    """The figures of one file's raw values. All values count; the first of each turn are kept with the warm-up."""
     values = one.values
     bound = stats.percentile(values, 0.9, options.confidence)
     judged = _judge(one, options)

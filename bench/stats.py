@@ -177,7 +177,9 @@ def judge(values: ArrayLike, *, p: float = 0.9, confidence: float = 0.99, statio
     moved, trend = drift(x)
     if abs(moved) > 0.03 and trend < 0.01:
         way = "slower" if moved > 0 else "faster"
-        cause = "it heats up or is throttled: cool it, or cap its clock" if moved > 0 else "it was still warming up: warm up longer"
+        cause = "it heats up, or something else started there: cool it, cap its clock, or stop that"
+        if moved < 0:
+            cause = "it was still warming up, or something else ended there: run again"
         return Judgement("unstable", f"the second half ran {abs(moved):.1%} {way}: {cause}")
     modes = two_modes(x)
     if modes:

@@ -49,7 +49,7 @@ class Link(Protocol):
     """A device. Paths on it are POSIX, relative to ``root``: a folder of ours there, made on demand, removed by ``close``.
 
     A broken link raises TargetError naming the device, what was being done and the remedy; a full disk raises StorageError; a
-    command that fails does not raise: ``Ran.code`` says so.
+    command that fails does not raise: ``Ran.code`` says so (127 for one that is not there).
     """
 
     name: str

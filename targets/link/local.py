@@ -28,6 +28,9 @@ class Local:
         self._running: weakref.WeakSet[PipeProcess] = weakref.WeakSet()
 
     def run(self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Ran:
+        self._alive()
+        if shutil.which(command[0], path=(env or os.environ).get("PATH")) is None:
+            return Ran(127, "", f"{command[0]}: not found\n")
         with self.start(command, env=env) as process:
             return process.wait(timeout_s)
 

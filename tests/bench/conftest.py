@@ -101,9 +101,10 @@ def write_tflite(path: Path) -> None:
 def write_openvino(path: Path) -> None:
     import openvino as ov
 
-    write_onnx(path.with_suffix(".onnx"))
-    ov.save_model(ov.convert_model(str(path.with_suffix(".onnx"))), str(path), compress_to_fp16=False)
-    path.with_suffix(".onnx").unlink()
+    source = path.with_suffix(".source.onnx")
+    write_onnx(source)
+    ov.save_model(ov.convert_model(str(source)), str(path), compress_to_fp16=False)
+    source.unlink()
 
 
 def signature(batch: int | str = "batch", layout: str = "NCHW") -> Signature:
