@@ -1,0 +1,202 @@
+"""Train what compression left, on the user's data and on the outputs of the uncompressed model.
+
+    loss = (1 - alpha) task loss + alpha soft loss against the teacher
+
+Without a teacher (or with alpha 0) only the task's loss counts. ``augment = "auto"`` tries each augmentation on the teacher
+with validation images and keeps those under which its score falls by at most 0.02: mirrored digits are no longer digits, mirrored
+dogs are dogs. Without a teacher or validation labels there is nothing to judge by, and nothing is augmented.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.bundle import Bundle, flatten_outputs
+from ..core.errors import RecipeError
+from ..core.verdict import YES, Verdict, no
+from .augment import Augment
+from .objective import soft_loss
+from .passes import Context, PassResult, passes
+from .train import Positive, Share, Teacher, TrainSettings, fit
+
+if TYPE_CHECKING:
+    from ..tasks.samples import Samples
+    from ..tasks.task import Task
+
+TOLERATED = 0.02
+JUDGED_BY = 1000
+_WORDS = ("shift", "flip", "zoom")
+
+
+class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
+    """``alpha``: weight of the teacher against the labels. ``temperature`` softens both outputs. ``views``: see ``Teacher``."""
+
+    alpha: Share = 0.7
+    temperature: Positive = 4.0
+    views: int | None = None
+
+
+_DEFAULT = FinetuneSettings()
+
+
+@passes.register("finetune")
+class Finetune:
+    """Trains every weight of the model; the graph stays as it is."""
+
+    Settings = FinetuneSettings
+    name = "finetune"
+
+    def __init__(self, settings: FinetuneSettings = _DEFAULT) -> None:
+        self.settings = settings
+
+    def requires(self, bundle: Bundle, context: Context) -> Verdict:
+        return trainable(bundle, context, self.settings)
+
+    def __call__(self, bundle: Bundle, context: Context) -> PassResult:
+        began = time.monotonic()
+        settings, task, train = self.settings, context.task, context.train
+        assert task is not None
+        assert train is not None
+        graph = bundle.copy_graph()
+        teacher = None
+        if context.teacher is not None and settings.alpha > 0:
+            outputs = len(context.teacher.signature.outputs)
+            soft = soft_loss(task, settings.temperature)
+            teacher = Teacher(context.teacher.copy_graph(), outputs, settings.alpha, soft, views=settings.views)
+        plan = augmentation(settings.augment, bundle, context)
+        context.progress.say(f"  augmentation: {plan}; teacher: {context.teacher.name if teacher and context.teacher else 'none'}")
+        trained = fit(
+            graph,
+            len(bundle.signature.outputs),
+            settings,
+            task,
+            train,
+            context.val,
+            plan=plan,
+            teacher=teacher,
+            seed=context.seed,
+            work=context.work,
+            label=self.name,
+            progress=context.progress,
+            began=began,
+        )
+        changes = {**trained.changes(), "augment": str(plan), "teacher": context.teacher.name if teacher and context.teacher else None}
+        if trained.best_epoch == 0 and context.val is not None:
+            return PassResult(bundle, False, {**changes, "why": "no epoch scored better on the validation data than what came in"})
+        return PassResult(bundle.replace(graph=graph), True, changes)
+
+    def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
+        return same_shape(before, after)
+
+
+def trainable(bundle: Bundle, context: Context, settings: TrainSettings) -> Verdict:
+    """Whether ``bundle`` can be trained with what the context holds."""
+    import inspect
+
+    if bundle.quantized is not None:
+        return no("the model is quantized; train before 'quantize'")
+    if context.task is None:
+        return no("training needs a task; give --task")
+    if context.train is None or not len(context.train):
+        return no("training needs training data; give --data with more than test samples")
+    if not isinstance(bundle.signature.inputs[0].shape[0], str):
+        return no(
+            "the model was traced with a fixed batch, so it can't be trained in batches; make its forward independent of the batch size"
+        )
+    if not any(p.requires_grad for p in bundle.graph.parameters()):
+        return no("the model has no parameters to train")
+    fits = context.task.fits(bundle.signature, context.train)
+    if not fits:
+        return fits
+    if settings.label_smoothing and "smoothing" not in inspect.signature(context.task.loss).parameters:
+        return no(f"label-smoothing has no meaning for task '{context.task.name}'; leave it at 0")
+    teacher = context.teacher
+    if teacher is not None and [t.shape[1:] for t in teacher.signature.inputs] != [t.shape[1:] for t in bundle.signature.inputs]:
+        return no(
+            f"the teacher reads {teacher.signature.inputs[0]}, the student {bundle.signature.inputs[0]}; they must read the same data"
+        )
+    try:
+        read_augment(settings.augment, 32)
+    except RecipeError as error:
+        return no(str(error))
+    return YES
+
+
+def same_shape(before: Bundle, after: Bundle) -> Verdict:
+    """Training changes the values of weights, and leaves the graph, their names and their shapes as they were; all are finite."""
+    import torch
+
+    old, new = before.graph.state_dict(), after.graph.state_dict()
+    for name, value in new.items():
+        if name not in old or old[name].shape != value.shape:
+            return no(f"weight '{name}' appeared or changed its shape")
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            return no(f"weight '{name}' is not finite")
+    if len(old) != len(new) or before.signature != after.signature:
+        return no("weights are missing or the signature changed")
+    return YES
+
+
+def read_augment(text: str, side: int) -> Augment:
+    """ "none", or words of "shift", "flip", "zoom" joined by "-"; a shift is an eighth of the image's side, a zoom keeps a third."""
+    if text in ("none", "auto"):
+        return Augment()
+    words = text.split("-")
+    unknown = [w for w in words if w not in _WORDS]
+    if unknown:
+        raise RecipeError(f"augment '{text}' is unknown; known: auto, none, or any of {', '.join(_WORDS)} joined by '-' (shift-flip)")
+    return Augment(shift=max(1, side // 8) if "shift" in words else 0, flip="flip" in words, zoom=0.35 if "zoom" in words else 1.0)
+
+
+def augmentation(text: str, bundle: Bundle, context: Context) -> Augment:
+    """The plan that ``text`` means for this model and data."""
+    shape = bundle.signature.inputs[0].shape
+    if len(bundle.signature.inputs) != 1 or len(shape) != 4:
+        return Augment()
+    side = int(bundle.samples[0].shape[-1])
+    if text != "auto":
+        return read_augment(text, side)
+    teacher, val, task = context.teacher, context.val, context.task
+    if teacher is None or val is None or task is None:
+        return Augment()
+    plan = Augment()
+    base = _score(teacher, task, val, plan)
+    if base is None:
+        return plan
+    sign = 1 if task.higher_is_better else -1
+    for word in ("shift", "flip"):
+        field = msgspec.structs.asdict(read_augment(word, side))[word]
+        tried = msgspec.structs.replace(Augment(), **{word: field})
+        score = _score(teacher, task, val, tried, always=word == "flip")
+        if score is not None and sign * (base - score) <= TOLERATED:
+            plan = msgspec.structs.replace(plan, **{word: field})
+    return plan
+
+
+def _score(teacher: Bundle, task: Task, val: Samples, plan: Augment, *, always: bool = False) -> float | None:
+    """The teacher's score on validation images under ``plan``; ``always`` mirrors every image, not every second."""
+    import numpy as np
+    import torch
+
+    from .feed import Feed
+
+    feed = Feed(val, plan, 0, torch.device("cpu"), channels_last=False)
+    count = min(JUDGED_BY, len(val))
+    if always:
+        draws = feed._drawn(0)
+        feed._draws = {0: dataclasses.replace(draws, flip=torch.ones_like(draws.flip))}
+    rows = np.linspace(0, len(val) - 1, count).astype(np.intp)
+    outputs: list[Any] = []
+    targets: list[Any] = []
+    for start in range(0, count, 128):
+        batch = feed.batch(rows[start : start + 128], 0)
+        if batch.target is None:
+            return None
+        with torch.no_grad():
+            outputs.append([o.numpy() for o in flatten_outputs(teacher.graph(*batch.inputs))])
+        targets.append(batch.target.numpy())
+    return task.score([np.concatenate(c) for c in zip(*outputs, strict=True)], np.concatenate(targets)).value
