@@ -27,30 +27,35 @@ class ReportTable:
         self.report = report
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.padding import Padding
         from rich.text import Text
+
+        def indented(line: str | Text) -> Padding:
+            return Padding(line if isinstance(line, Text) else Text(line), (0, 0, 0, 2))
 
         report = self.report
         yield _files(report, options.max_width)
         yield Text(words.headline(report), style="bold")
         if told := words.reason(report):
-            yield Text(f"  {told}")
+            yield indented(told)
         for line in (*words.gained(report), *words.lost(report)):
-            yield Text(f"  {line}")
+            yield indented(line)
         for gate in report.gates:
             found = "not measured" if gate.value is None else f"{gate.value:.3g}"
-            mark = Text("  gate met     ", style="green") if gate.ok else Text("  gate NOT met ", style="bold red")
-            yield mark.append(f"{gate.name} {gate.limit:g}: {found} {gate.file} {gate.why}".rstrip(), style="default")
+            mark = Text("gate met     ", style="green") if gate.ok else Text("gate NOT met ", style="bold red")
+            yield indented(mark.append(f"{gate.name} {gate.limit:g}: {found} {gate.file} {gate.why}".rstrip(), style="default"))
         for line in words.doubts(report):
-            yield Text(f"  {line}", style="yellow")
+            yield indented(Text(line, style="yellow"))
 
 
 def _files(report: Report, width: int) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     name = units.metric_name(next((m.metric for m in report.artifacts if m.metric), None))
     head = Table(
-        box=box.SIMPLE_HEAD, title=f"{report.model.name} on {report.target}", title_justify="left", title_style="bold", pad_edge=False
+        box=box.SIMPLE_HEAD, title=Text(f"{report.model.name} on {report.target}", style="bold"), title_justify="left", pad_edge=False
     )
     head.add_column("file", overflow="fold")
     if width >= MIDDLE:
@@ -74,15 +79,12 @@ def _row(m: Measurement, width: int) -> list[Text]:
     from rich.text import Text
 
     latency = m.latency
-    cells = [
-        f"{m.file}{' *' if m.recommended else ''}",
-        m.runtime,
-        units.size(m.bytes),
-        units.seconds(latency.median_s if latency else None),
-    ]
+    file = f"{m.file} *" if m.recommended else m.file
+    cells = [file, m.runtime] if width >= MIDDLE else [f"{file}\n  {m.runtime}"]
+    cells += [units.size(m.bytes), units.seconds(latency.median_s if latency else None)]
     if width >= MIDDLE:
         cells.append(units.seconds(latency.p90_s if latency else None))
-    cells += [_speedup(m), units.metric(m.metric)]
+    cells += [_speedup(m, " " if width >= MIDDLE else "\n"), units.metric(m.metric)]
     if width >= WIDE:
         sqnr = "equal" if m.parity and m.parity.sqnr_db is None else units.NONE
         cells.append(units.size(m.memory.peak_bytes if m.memory else None))

@@ -13,25 +13,24 @@ def size(count: int | None) -> str:
     """Bytes in binary units: "271 KiB", "1.05 MiB"."""
     if count is None:
         return NONE
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{count} bytes" if unit == "bytes" else f"{_digits(value)} {unit}"
-        value /= 1024
+    if count < 1024:
+        return f"{count} bytes"
+    power = min(3, int(math.log2(count) // 10))
+    return f"{_digits(count / 1024**power)} {('KiB', 'MiB', 'GiB')[power - 1]}"
 
 
-def seconds(value: float | None) -> str:
-    """Seconds with three digits: in ms below one second, so that a column of them compares at a glance."""
+def seconds(value: float | None, digits: int = 3) -> str:
+    """Seconds with three significant digits: in ms below one second, so that a column of them compares at a glance."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f"{_digits(value)} s" if value >= 1 else f"{_digits(1e3 * value)} ms"
+    return f"{_digits(value, digits)} s" if value >= 1 else f"{_digits(1e3 * value, digits)} ms"
 
 
 def span(low_high: tuple[float, float] | None) -> str:
-    """An interval of seconds, the unit once where both ends share it: "1.10 to 1.15 ms"."""
+    """An interval of seconds with four digits, the unit once where both ends share it: "1.104 to 1.152 ms"."""
     if low_high is None:
         return NONE
-    low, high = (seconds(v) for v in low_high)
+    low, high = (seconds(v, 4) for v in low_high)
     same = low.rpartition(" ")[2] == high.rpartition(" ")[2]
     return f"{low.rpartition(' ')[0] if same else low} to {high}"
 
@@ -80,9 +79,9 @@ def metric_name(value: Metric | None) -> str:
     return "metric" if value is None else known.get(value.name, value.name)
 
 
-def _digits(value: float) -> str:
-    """Three significant digits, never with an exponent."""
-    if value >= 99.95:
-        return f"{value:,.0f}"
-    places = 2 - math.floor(math.log10(value)) if value > 0 else 2
-    return f"{value:.{min(places, 6)}f}"
+def _digits(value: float, digits: int = 3) -> str:
+    """So many significant digits, never with an exponent; whole numbers keep all of theirs."""
+    if value <= 0:
+        return f"{value:.{digits - 1}f}"
+    places = digits - 1 - math.floor(math.log10(value))
+    return f"{value:,.{max(0, min(places, 6))}f}"

@@ -53,13 +53,13 @@ def notes(report: Report) -> tuple[str, ...]:
 
 def gained(report: Report) -> tuple[str, ...]:
     """What the recommended file, or else the smallest compressed one, gains over its uncompressed peer."""
-    best = _subject(report)
+    best = subject(report)
     return tuple(_gained(report, best)) if best is not None else ()
 
 
 def lost(report: Report) -> tuple[str, ...]:
     """What it loses against the model as it came."""
-    best = _subject(report)
+    best = subject(report)
     return tuple(_lost(report, best)) if best is not None else ()
 
 
@@ -76,7 +76,8 @@ def doubts(report: Report) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _subject(report: Report) -> Measurement | None:
+def subject(report: Report) -> Measurement | None:
+    """The file that gains and losses are told of: the recommended one, or the smallest compressed one where that is a float file."""
     best = recommended(report)
     if best is not None and baseline_of(report, best) is not None:
         return best

@@ -1,0 +1,106 @@
+"""The report as one self-contained HTML page: it opens offline, asks no network for anything and runs no script.
+
+Every text from the report is escaped by the template; a Content-Security-Policy forbids what the page doesn't need.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+from ...core.errors import require
+from ...core.report import Measurement, Report
+from . import plots, units, words
+
+
+def html(report: Report) -> str:
+    """The page. Raises MissingDependencyError where jinja2 or matplotlib is not installed (``packlight[report]``)."""
+    jinja2 = require("jinja2", "report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {
+        "size": units.size,
+        "seconds": units.seconds,
+        "span": units.span,
+        "count": units.count,
+        "metric": units.metric,
+        "metric_span": units.metric_span,
+        "objid": id,
+        "plain": plain,
+    }
+    folder = files(__package__)
+    template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
+    runtimes, precisions, ringed = plots.legend(report)
+    page: str = template.render(
+        report=report,
+        css=jinja2.utils.markupsafe.Markup((folder / "page.css").read_text(encoding="utf-8")),
+        headline=words.headline(report),
+        reason=words.reason(report),
+        gained=words.gained(report),
+        lost=words.lost(report),
+        doubts=words.doubts(report),
+        notes=words.notes(report),
+        tiles=tiles(report),
+        metric_name=units.metric_name(next((m.metric for m in report.artifacts if m.metric), report.model.metric)),
+        base_of={id(m): words.baseline_of(report, m) for m in report.artifacts},
+        runtimes=runtimes,
+        precisions=precisions,
+        ringed=ringed,
+        plots={
+            name: jinja2.utils.markupsafe.Markup(draw(report))
+            for name, draw in {
+                "latency": plots.accuracy_against_latency,
+                "size": plots.accuracy_against_size,
+                "runs": plots.latency_distributions,
+                "classes": plots.per_class,
+            }.items()
+        },
+    )
+    return page
+
+
+def tiles(report: Report) -> list[dict[str, str]]:
+    """Before and after of the file that the summary tells of: size, latency, the metric, memory; those that are known."""
+    best = words.subject(report)
+    if best is None:
+        return []
+    base = words.baseline_of(report, best)
+    found = [
+        _tile(
+            "Size", units.size(base.bytes) if base else "", units.size(best.bytes), f"{best.bytes / base.bytes:.2f} of it" if base else ""
+        )
+    ]
+    if best.latency and best.latency.median_s:
+        before = units.seconds(base.latency.median_s) if base and base.latency else ""
+        found.append(_tile("Median latency", before, units.seconds(best.latency.median_s), _speedup(best)))
+    if best.metric:
+        reference = report.model.metric
+        change = f"{-units.worse_by(reference, best.metric):+.2f} {units.points(reference)}" if reference else ""
+        found.append(_tile(units.metric_name(best.metric), units.metric(reference) if reference else "", units.metric(best.metric), change))
+    if best.memory and best.memory.peak_bytes:
+        before = units.size(base.memory.peak_bytes) if base and base.memory and base.memory.peak_bytes else ""
+        found.append(_tile("Peak memory", before, units.size(best.memory.peak_bytes), "of the process"))
+    return found
+
+
+def plain(value: Any) -> str:
+    """A JSON value in one line, strings without quotes; lists of two numbers as "before → after"."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
+        return f"{plain(value[0])} → {plain(value[1])}"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _tile(name: str, before: str, after: str, note: str) -> dict[str, str]:
+    return {"name": name[:1].upper() + name[1:], "before": before, "after": after, "note": note}
+
+
+def _speedup(m: Measurement) -> str:
+    return f"{m.speedup.value:.2f}x, 95 % {m.speedup.ci95[0]:.2f} to {m.speedup.ci95[1]:.2f}" if m.speedup else ""
