@@ -87,8 +87,8 @@ def per_class(report: Report) -> str:
         axes.barh(range(len(shown)), [d for d, _ in shown], 0.64, color=[BAD if d < 0 else GOOD for d, _ in shown], linewidth=0)
         axes.axvline(0, color=INK, linewidth=0.8)
         for row, (change, _) in enumerate(shown):
-            side, left = ("right", -4) if change < 0 else ("left", 4)
-            axes.annotate(f"{change:+.2f}", (change, row), (left, 0), textcoords="offset points", va="center", ha=side, fontsize=8.5)
+            side, shift = ("right", -4) if change < 0 else ("left", 4)
+            axes.annotate(f"{change:+.2f}", (change, row), (shift, 0), textcoords="offset points", va="center", ha=side, fontsize=8.5)
         axes.set_yticks(range(len(shown)), [c for _, c in shown])
         axes.set_ylim(len(shown) - 0.4, -0.6)
         axes.margins(x=0.16)
