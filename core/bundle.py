@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,7 +125,9 @@ class Bundle:
         """A deep copy of the graph and its weights, free to be changed."""
         import copy
 
-        return copy.deepcopy(self.graph)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # torch's own, on copying its tree specs
+            return copy.deepcopy(self.graph)
 
     def export(self, batch: int | None = None) -> ExportedProgram:
         """The graph as an ExportedProgram: with the free axes free, or with ``batch`` fixed (other free axes at the samples' size)."""
@@ -150,8 +153,16 @@ class Bundle:
             return flatten_outputs(self.graph(*inputs))
 
     def parameters(self) -> int:
-        """Number of parameters (buffers, such as BatchNorm statistics, don't count)."""
-        return sum(p.numel() for p in self.graph.parameters())
+        """Number of parameters (buffers, such as BatchNorm statistics, don't count; integer weights do)."""
+        import torch
+
+        integers: dict[str, int] = {}
+        for node in self.graph.graph.nodes:
+            if node.op == "call_function" and "dequantize" in str(node.target) and node.args[0].op == "get_attr":
+                value = _attribute(self.graph, str(node.args[0].target))
+                if isinstance(value, torch.Tensor):
+                    integers[str(node.args[0].target)] = value.numel()
+        return sum(p.numel() for p in self.graph.parameters()) + sum(integers.values())
 
     def save(self, folder: Path, *, force: bool = False) -> Path:
         """Writes the bundle folder, aside first; returns it."""
@@ -241,6 +252,12 @@ def layer_of(node: Any) -> str:
 def unsupported(who: str, node: Any, why: str, remedy: str) -> UnsupportedOpError:
     """An UnsupportedOpError about an fx node."""
     return UnsupportedOpError(who, str(node.target), layer_of(node) or str(node.name), why, remedy)
+
+
+def _attribute(root: Any, path: str) -> Any:
+    for name in path.split("."):
+        root = getattr(root, name)
+    return root
 
 
 def _at_least_two(sample: Tensor, free: dict[int, str]) -> Tensor:

@@ -53,7 +53,7 @@ def staged_folder(out: Path, *, force: bool = False) -> Iterator[Path]:
     try:
         with storage_errors(out):
             yield stage
-            stage.chmod(0o777 & ~_umask())
+            _readable(stage)
             if out.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
                 os.replace(out, old / "was")
@@ -104,6 +104,15 @@ def inside(folder: Path, name: str) -> Path:
     if not path.is_relative_to(base) or path == base:
         raise InputError(f"file name '{name}' leads outside its folder '{folder}'")
     return path
+
+
+def _readable(folder: Path) -> None:
+    """Gives everything the usual permissions: temporary folders and some writers make theirs private."""
+    mask = _umask()
+    folder.chmod(0o777 & ~mask)
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 def _umask() -> int:
