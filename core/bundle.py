@@ -13,6 +13,7 @@ without pickling. On disk a Bundle is a folder::
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import warnings
 from collections.abc import Callable, Sequence
@@ -123,11 +124,7 @@ class Bundle:
 
     def copy_graph(self) -> GraphModule:
         """A deep copy of the graph and its weights, free to be changed."""
-        import copy
-
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # torch's own, on copying its tree specs
-            return copy.deepcopy(self.graph)
+        return copy_graph(self.graph)
 
     def export(self, batch: int | None = None) -> ExportedProgram:
         """The graph as an ExportedProgram: with the free axes free, or with ``batch`` fixed (other free axes at the samples' size)."""
@@ -232,6 +229,13 @@ class Bundle:
 
     def _free(self) -> list[dict[int, str]]:
         return [{i: a for i, a in enumerate(spec.shape) if isinstance(a, str)} for spec in self.signature.inputs]
+
+
+def copy_graph(graph: GraphModule) -> GraphModule:
+    """A deep copy, free to be changed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # torch's own, on copying its tree specs
+        return copy.deepcopy(graph)
 
 
 def flatten_outputs(result: Any) -> tuple[Tensor, ...]:

@@ -115,11 +115,11 @@ def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list
         freed = Bundle.capture(module, samples, name=name, free_axes=free)
         if freed.signature.inputs[0].shape[0] == "batch":
             size = samples[0].shape[0]
-            want = fixed.run(*samples)
-            got = freed.run(*(torch.cat([s, s]) for s in samples))
-            if all(
-                torch.allclose(g[:size], w, atol=1e-5) and torch.allclose(g[size:], w, atol=1e-5) for g, w in zip(got, want, strict=True)
-            ):
+            others = tuple(torch.zeros_like(s) for s in samples)  # other rows: equal ones would hide a statistic over the batch
+            want = (*fixed.run(*samples), *fixed.run(*others))
+            both = freed.run(*(torch.cat([s, o]) for s, o in zip(samples, others, strict=True)))
+            got = (*(b[:size] for b in both), *(b[size:] for b in both))
+            if all(torch.allclose(g, w, atol=1e-5) for g, w in zip(got, want, strict=True)):
                 changes = {"free_batch": True, "why": f"the program was traced with batch {size}; two batches at once give the same rows"}
                 return freed.replace(history=(*freed.history, Step(name="capture", changes=changes)))
     except (ModelError, RuntimeError):

@@ -5,12 +5,12 @@ Before the graph is given back it is run on the example inputs, and every tensor
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.bundle import copy_graph
 from ...core.errors import ContractError
 from .coupling import Coupling
 from .index import Field, Ids, Labels, covering
@@ -140,7 +140,7 @@ def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> Gra
 
     if any(removed[unit] for unit in coupling.why):
         raise ContractError("a protected unit was to be removed")
-    graph = copy.deepcopy(coupling.graph)
+    graph = copy_graph(coupling.graph)
     nodes = dict(zip(coupling.graph.graph.nodes, graph.graph.nodes, strict=True))
     surgeon = Surgeon(graph, coupling, removed, nodes)
     for node in list(graph.graph.nodes):
