@@ -7,7 +7,9 @@ from .graph import Graph, Op, Read, Value
 _CLAMPS = {(0.0, None): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 _FUSES = {  # operators whose TFLite kernels apply an activation themselves
     *("aten.conv1d.default", "aten.conv2d.default", "aten.conv2d.padding", "aten.conv1d.padding", "aten.convolution.default"),
-    *("aten.linear.default", "aten.addmm.default", "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor"),
+    *("aten.linear.default", "aten.addmm.default", "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor"),
+    *("aten.instance_norm.default", "aten.layer_norm.default", "aten.group_norm.default"),
+    *("aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default"),
 }
 _CONVS = {
     "aten.conv1d.default": 0,

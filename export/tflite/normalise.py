@@ -32,6 +32,10 @@ _COPIES = {
 }
 _CASTS = {"aten.to.dtype", "aten.to.dtype_layout", "aten._to_copy.default", "aten.type_as.default", "aten.to.device", "aten.to.other"}
 _CHECKS = ("aten._assert", "aten.sym_constrain", "aten._assert_tensor_metadata")
+_LIKES = {
+    *("aten.zeros_like.default", "aten.ones_like.default", "aten.full_like.default"),
+    *("aten.new_zeros.default", "aten.new_ones.default", "aten.new_full.default"),
+}
 _RANDOM = ("rand", "bernoulli", "multinomial", "normal", "poisson")
 
 
@@ -49,7 +53,7 @@ def _decomposed(program: ExportedProgram, known: Callable[[str], bool]) -> Expor
 
     table: dict[Any, Any] | None = None
     for _ in range(8):  # a decomposition may hold operators that must be decomposed in turn
-        strange = {n.target for n in program.graph.nodes if n.op == "call_function" and not known(str(n.target))}
+        strange = {n.target for n in program.graph.nodes if n.op == "call_function" and not _settled(n, known)}
         if not strange:
             break
         table = table if table is not None else dict(default_decompositions().items())
@@ -58,6 +62,12 @@ def _decomposed(program: ExportedProgram, known: Callable[[str], bool]) -> Expor
             break
         program = program.run_decompositions(replaced)
     return program
+
+
+def _settled(node: Node, known: Callable[[str], bool]) -> bool:
+    """Whether an operator needs no decomposition: it has a lowering, or the reader deals with it."""
+    name = str(node.target)
+    return known(name) or name in _COPIES or name in _CASTS or name in _LIKES or name.startswith(_CHECKS) or not node.all_input_nodes
 
 
 class _Reader:
@@ -163,6 +173,11 @@ class _Reader:
         """The operator's result where it depends on constants alone."""
         import torch
 
+        if name in _LIKES:
+            meta = node.meta["val"]
+            arguments = _arguments(node, self._resolve)
+            number = 0 if "zeros" in name else 1 if "ones" in name else arguments["fill_value"]
+            return [Read(_constant(node.name, torch.full(_shape(node, meta), _number(number), dtype=meta.dtype)))]
         inputs = [self.env[n] for n in node.all_input_nodes]
         flat = [r for i in inputs for r in (i if isinstance(i, list) else [i])]
         if any(isinstance(r, Read) and not r.constant for r in flat) or any(word in name for word in _RANDOM):
@@ -239,6 +254,10 @@ def _data(thing: Any) -> Any:
     if isinstance(thing, list):
         return [_data(t) for t in thing]
     return thing.value.data if isinstance(thing, Read) else thing
+
+
+def _number(value: Any) -> Any:
+    return value.value.data.item() if isinstance(value, Read) and value.value.data is not None else value
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

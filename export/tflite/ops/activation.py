@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 from ..fuse import activation, clamp_limits
+from ..graph import Read
+from ..layout import Order
 from ..lower import Site, lowers
 from ..plan import Quant
+
+HALF_OPEN = Quant.tensor(1 / 256, -128)  # [0, 1): what LOGISTIC and SOFTMAX give
+FIXED = {"LOGISTIC": HALF_OPEN, "TANH": Quant.tensor(1 / 128, 0), "SOFTMAX": HALF_OPEN, "LOG_SOFTMAX": Quant.tensor(16 / 256, 127)}
+_SIX = Quant.tensor(6 / 255, -128)  # [0, 6]
+_WIDE = {
+    "LOGISTIC": Quant.tensor(1 / 32768, 0, "int16"),
+    "TANH": Quant.tensor(1 / 32768, 0, "int16"),
+    "SOFTMAX": Quant.tensor(1 / 32768, 0, "int16"),
+}
+
+
+def subject(s: Site) -> tuple[Read, Order, int]:
+    """The operator's first argument, the order at hand, and its tensor."""
+    read = s.op.args[next(iter(s.op.args))]
+    order = s.order(read)
+    return read, order, s.tensor(read, order)
+
+
+def fixed_quant(s: Site, op: str) -> Quant | None:
+    """The output quantization that an integer kernel insists on."""
+    if not s.integer:
+        return None
+    return (_WIDE if s.q is not None and s.q.dtype == "int16" else FIXED)[op]
 
 
 @lowers(
@@ -18,20 +43,18 @@ from ..plan import Quant
 )
 def clamp(s: Site) -> None:
     """RELU, RELU6, RELU_N1_TO_1; other limits by MAXIMUM and MINIMUM."""
-    x = s.op.args[next(iter(s.op.args))]
-    order = s.order(x)
-    tensor = s.tensor(x, order)
+    _, order, x = subject(s)
     if (name := activation(s.op)) in ("RELU", "RELU6") or (name and not s.integer):
-        s.put(s.same(name, [tensor]), order)
+        s.put(s.same(name, [x]), order)
         return
     if s.integer:
-        tensor = s.b.convert(tensor, s.q)
+        x = s.b.convert(x, s.q)
     limits = clamp_limits(s.op)
     assert limits is not None
     for op, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True):
         if limit is not None:
-            tensor = s.same(op, [tensor, _limit(s, limit)])
-    s.put(tensor, order)
+            x = s.same(op, [x, _limit(s, limit)], dtype="" if s.integer else s.dtype(x))
+    s.put(x, order)
 
 
 def _limit(s: Site, limit: float) -> int:
@@ -39,28 +62,188 @@ def _limit(s: Site, limit: float) -> int:
     import numpy as np
 
     if s.q is None:
-        return s.b.constant(np.float32(limit), "limit")
+        return s.b.constant(np.asarray(limit, s.out.dtype), "limit")
     q = s.q
     return s.b.constant(np.clip(np.rint(limit / q.scale[0]) + q.zero_point[0], q.low, q.high).astype(q.dtype), "limit", q)
-
-
-FIXED = {"LOGISTIC": Quant.tensor(1 / 256, -128), "TANH": Quant.tensor(1 / 128, 0), "SOFTMAX": Quant.tensor(1 / 256, -128)}
 
 
 @lowers("aten.sigmoid.default", integer=True)
 def sigmoid(s: Site) -> None:
     """LOGISTIC: 1 / (1 + e^-x)."""
-    fixed_range(s, "LOGISTIC")
+    _, order, x = subject(s)
+    s.put(s.same("LOGISTIC", [x], q=fixed_quant(s, "LOGISTIC")), order)
 
 
 @lowers("aten.tanh.default", integer=True)
 def tanh(s: Site) -> None:
     """TANH."""
-    fixed_range(s, "TANH")
+    _, order, x = subject(s)
+    s.put(s.same("TANH", [x], q=fixed_quant(s, "TANH")), order)
 
 
-def fixed_range(s: Site, op: str) -> None:
-    """An operator whose integer kernel insists on one output scale; another one is reached by QUANTIZE."""
+@lowers("aten.silu.default", integer=True)
+def silu(s: Site) -> None:
+    """x LOGISTIC(x): LOGISTIC, MUL."""
+    _, order, x = subject(s)
+    gate = s.same("LOGISTIC", [x], q=fixed_quant(s, "LOGISTIC"))
+    s.put(s.same("MUL", [x, gate], fusedActivationFunction="NONE"), order)
+
+
+@lowers("aten.hardsigmoid.default", integer=True)
+def hardsigmoid(s: Site) -> None:
+    """relu6(x + 3) / 6: ADD with RELU6, MUL. In integers the first is kept over [0, 6]."""
+    _, order, x = subject(s)
+    s.put(s.same("MUL", [_shifted_six(s, x), s.const(1 / 6)], fusedActivationFunction="NONE"), order)
+
+
+@lowers("aten.hardswish.default", integer=True)
+def hardswish(s: Site) -> None:
+    """x relu6(x + 3) / 6: HARD_SWISH."""
+    _, order, x = subject(s)
+    s.put(s.same("HARD_SWISH", [x]), order)
+
+
+def _shifted_six(s: Site, x: int) -> int:
+    return s.same("ADD", [x, s.const(3.0)], q=_SIX, fusedActivationFunction="RELU6")
+
+
+@lowers("aten.gelu.default", integer=lambda op: op.args.get("approximate") in (None, "none", "tanh"))
+def gelu(s: Site) -> None:
+    """GELU, exact or by tanh."""
+    _, order, x = subject(s)
+    s.put(s.same("GELU", [x], approximate=s["approximate"] == "tanh"), order)
+
+
+@lowers("aten.elu.default", integer=lambda op: _plain_elu(op.args))
+def elu(s: Site) -> None:
+    """scale * (x where x > 0, else alpha (e^(beta x) - 1)): ELU for the plain case, else from its parts."""
+    _, order, x = subject(s)
+    if _plain_elu(s.op.args):
+        s.put(s.same("ELU", [x]), order)
+        return
+    alpha, scale, beta = float(s["alpha"]), float(s["scale"]), float(s["input_scale"])
+    s.put(_elu(s, x, alpha, scale, beta), order)
+
+
+def _plain_elu(args: dict[str, object]) -> bool:
+    return args["alpha"] == 1 and args["scale"] == 1 and args["input_scale"] == 1
+
+
+def _elu(s: Site, x: int, alpha: float, scale: float, beta: float) -> int:
+    """scale relu(x) + scale alpha ELU(beta min(x, 0))."""
+    above = s.same("RELU", [x])
+    below = s.same("MINIMUM", [x, s.const(0.0)])
+    if beta != 1:
+        below = s.same("MUL", [below, s.const(beta)], fusedActivationFunction="NONE")
+    below = s.same("MUL", [s.same("ELU", [below]), s.const(alpha * scale)], fusedActivationFunction="NONE")
+    if scale != 1:
+        above = s.same("MUL", [above, s.const(scale)], fusedActivationFunction="NONE")
+    return s.same("ADD", [above, below], fusedActivationFunction="NONE")
+
+
+@lowers("aten.selu.default")
+def selu(s: Site) -> None:
+    """ELU with Klambauer et al.'s two constants (arXiv:1706.02515)."""
+    _, order, x = subject(s)
+    s.put(_elu(s, x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946, 1.0), order)
+
+
+@lowers("aten.celu.default")
+def celu(s: Site) -> None:
+    """max(x, 0) + alpha (e^(min(x, 0) / alpha) - 1)."""
+    _, order, x = subject(s)
+    alpha = float(s["alpha"])
+    s.put(_elu(s, x, alpha, 1.0, 1 / alpha), order)
+
+
+@lowers("aten.leaky_relu.default", integer=True)
+def leaky_relu(s: Site) -> None:
+    """LEAKY_RELU."""
+    _, order, x = subject(s)
+    s.put(s.same("LEAKY_RELU", [x], alpha=float(s["negative_slope"])), order)
+
+
+@lowers("aten.prelu.default", integer=True)
+def prelu(s: Site) -> None:
+    """PRELU with one slope a channel (torch's axis 1), or LEAKY_RELU with one for all."""
+    import numpy as np
+
+    _, order, x = subject(s)
+    slope: Read = s["weight"]
+    if not slope.constant or slope.value.data is None:
+        raise s.refuse("its slope is computed", "use a constant slope")
+    data = slope.value.data.reshape(-1).float().numpy()
+    if data.size == 1:
+        s.put(s.same("LEAKY_RELU", [x], alpha=float(data[0])), order)
+        return
+    shape = [1] * (len(order) - 1)
+    shape[order.index(1) - 1] = data.size
+    s.put(s.same("PRELU", [x, s.const(np.ascontiguousarray(data.reshape(shape)), slope.value.name)]), order)
+
+
+@lowers("aten.softplus.default")
+def softplus(s: Site) -> None:
+    """log(1 + e^(beta x)) / beta, as relu(x) - LOG(LOGISTIC(beta |x|)) / beta, which neither overflows nor loses small numbers."""
+    _, order, x = subject(s)
+    s.put(_softplus(s, x, float(s["beta"])), order)
+
+
+def _softplus(s: Site, x: int, beta: float = 1.0) -> int:
+    size = s.same("ABS", [x])
+    if beta != 1:
+        size = s.same("MUL", [size, s.const(beta)], fusedActivationFunction="NONE")
+    rest = s.same("LOG", [s.same("LOGISTIC", [size])])
+    if beta != 1:
+        rest = s.same("MUL", [rest, s.const(1 / beta)], fusedActivationFunction="NONE")
+    return s.same("SUB", [s.same("RELU", [x]), rest], fusedActivationFunction="NONE")
+
+
+@lowers("aten.log_sigmoid.default")
+def log_sigmoid(s: Site) -> None:
+    """-softplus(-x)."""
+    _, order, x = subject(s)
+    s.put(s.same("NEG", [_softplus(s, s.same("NEG", [x]))]), order)
+
+
+@lowers("aten.mish.default")
+def mish(s: Site) -> None:
+    """x tanh(softplus(x))."""
+    _, order, x = subject(s)
+    s.put(s.same("MUL", [x, s.same("TANH", [_softplus(s, x)])], fusedActivationFunction="NONE"), order)
+
+
+@lowers("aten.softmax.int", "aten._softmax.default", integer=True)
+def softmax(s: Site) -> None:
+    """SOFTMAX over the last stored axis."""
+    x, order = _last(s)
+    s.put(s.same("SOFTMAX", [x], q=fixed_quant(s, "SOFTMAX"), beta=1.0), order)
+
+
+@lowers("aten.log_softmax.int", "aten._log_softmax.default", integer=lambda op: all(o.q is None or o.q.dtype == "int8" for o in op.outputs))
+def log_softmax(s: Site) -> None:
+    """LOG_SOFTMAX over the last stored axis."""
+    x, order = _last(s)
+    s.put(s.same("LOG_SOFTMAX", [x], q=fixed_quant(s, "LOG_SOFTMAX")), order)
+
+
+def _last(s: Site) -> tuple[int, Order]:
+    """The input with the operator's axis stored last."""
     read = s.op.args[next(iter(s.op.args))]
+    rank = len(read.shape)
+    axis = s["dim"] % rank
     order = s.order(read)
-    s.put(s.same(op, [s.tensor(read, order)], q=FIXED[op]), order)
+    if order[-1] != axis:
+        order = (*(a for a in order if a != axis), axis)
+    return s.tensor(read, order), order
+
+
+@lowers("aten.glu.default")
+def glu(s: Site) -> None:
+    """The first half times the LOGISTIC of the second."""
+    from .slices import part
+
+    read, order, x = subject(s)
+    place = order.index(s["dim"] % len(read.shape))
+    size = s.shape(x)[place]
+    left, right = part(s, x, place, 0, size // 2), part(s, x, place, size // 2, size)
+    s.put(s.same("MUL", [left, s.same("LOGISTIC", [right])], fusedActivationFunction="NONE"), order)

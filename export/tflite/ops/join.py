@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..layout import stored
+from ..layout import identity, stored
 from ..lower import Site, elementwise_order, lowers
 
 
@@ -17,3 +17,47 @@ def cat(s: Site) -> None:
     tensors = [s.b.convert(s.tensor(r, order), q) if s.integer else s.tensor(r, order) for r in reads]
     shape = stored(s.out.shape, order)
     s.put(s.run("CONCATENATION", tensors, shape, q=q, axis=order.index(axis), fusedActivationFunction="NONE"), order)
+
+
+@lowers("aten.stack.default", transparent=True)
+def stack(s: Site) -> None:
+    """PACK along a new axis."""
+    reads = list(s["tensors"])
+    rank = len(s.out.shape)
+    axis = s["dim"] % rank
+    order = elementwise_order(s.b, reads, rank - 1)
+    q = s.out.q if s.integer else None
+    tensors = [s.b.convert(s.tensor(r, order), q) if s.integer else s.tensor(r, order) for r in reads]
+    moved = tuple(a + (a >= axis) for a in order)
+    place = moved.index(axis + 1) if axis + 1 in moved else len(moved)
+    result = (*moved[:place], axis, *moved[place:])
+    shape = stored(s.out.shape, result)
+    s.put(s.run("PACK", tensors, shape, q=q, valuesCount=len(tensors), axis=place), result)
+
+
+@lowers("aten.repeat.default", transparent=True)
+def repeat(s: Site) -> None:
+    """TILE."""
+    read = s["self"]
+    times = list(s["repeats"])
+    rank = len(times)
+    full = (1,) * (rank - len(read.shape)) + read.shape
+    x = s.b.reshape(s.tensor(read, identity(len(read.shape))), full)
+    if all(t == 1 for t in times):
+        s.put(x)
+        return
+    s.result("TILE", [x, s.b.ints(times, "times")])
+
+
+@lowers("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default", transparent=True)
+def expand(s: Site) -> None:
+    """BROADCAST_TO; nothing where no axis grows."""
+    read = s["self"]
+    rank = len(s.out.shape)
+    order = s.order(read)
+    if read.shape == s.out.shape:
+        s.put(s.tensor(read, order), order)
+        return
+    full = (1,) * (rank - len(read.shape)) + read.shape
+    x = s.b.reshape(s.tensor(read, identity(len(read.shape))), full)
+    s.result("BROADCAST_TO", [x, s.b.ints(s.out.shape)])

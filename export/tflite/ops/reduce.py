@@ -53,3 +53,164 @@ def amax(s: Site) -> None:
 def amin(s: Site) -> None:
     """REDUCE_MIN."""
     reduce(s, "REDUCE_MIN")
+
+
+@lowers("aten.prod.dim_int")
+def prod(s: Site) -> None:
+    """REDUCE_PROD."""
+    reduce(s, "REDUCE_PROD")
+
+
+@lowers("aten.any.dim", "aten.any.dims", "aten.any.default")
+def any_(s: Site) -> None:
+    """REDUCE_ANY."""
+    _boolean(s, "REDUCE_ANY")
+
+
+@lowers("aten.all.dim", "aten.all.dims", "aten.all.default")
+def all_(s: Site) -> None:
+    """REDUCE_ALL."""
+    _boolean(s, "REDUCE_ALL")
+
+
+def _boolean(s: Site, op: str) -> None:
+    if s.op.args[next(iter(s.op.args))].value.dtype != "bool":
+        raise s.refuse("its input is not boolean", "compare first")
+    reduce(s, op)
+
+
+@lowers("aten.max.default", transparent=True)
+def max_all(s: Site) -> None:
+    """REDUCE_MAX of everything."""
+    reduce(s, "REDUCE_MAX")
+
+
+@lowers("aten.min.default", transparent=True)
+def min_all(s: Site) -> None:
+    """REDUCE_MIN of everything."""
+    reduce(s, "REDUCE_MIN")
+
+
+@lowers("aten.max.dim", "aten.min.dim")
+def extreme(s: Site) -> None:
+    """REDUCE_MAX or REDUCE_MIN for the values, ARG_MAX or ARG_MIN for the positions."""
+    largest = s.op.name == "aten.max.dim"
+    reduce(s, "REDUCE_MAX" if largest else "REDUCE_MIN")
+    _position(s, "ARG_MAX" if largest else "ARG_MIN", 1)
+
+
+@lowers("aten.argmax.default")
+def argmax(s: Site) -> None:
+    """ARG_MAX."""
+    _position(s, "ARG_MAX", 0)
+
+
+@lowers("aten.argmin.default")
+def argmin(s: Site) -> None:
+    """ARG_MIN."""
+    _position(s, "ARG_MIN", 0)
+
+
+def _position(s: Site, op: str, index: int) -> None:
+    """The place of the extreme along one axis (the first, where several are equal), as int64."""
+    read = s.op.args[next(iter(s.op.args))]
+    rank, value = len(read.shape), s.op.outputs[index]
+    if s["dim"] is None:
+        order = identity(rank)
+        tensor = s.b.reshape(s.tensor(read, order), (-1,) if not read.shape else (_count(read.shape),))
+        place, shape = 0, (1,)
+    else:
+        order = s.order(read)
+        tensor, place = s.tensor(read, order), order.index(s["dim"] % rank)
+        shape = tuple(v for i, v in enumerate(s.shape(tensor)) if i != place)
+    y = s.b.run(op, [tensor, s.b.ints(place, "axis")], shape if s["dim"] is not None else (), "int64", None, value.name, outputType="INT64")
+    if s["dim"] is None:
+        s.put(s.b.reshape(y, value.shape), None, index)
+        return
+    axis = s["dim"] % rank
+    left = tuple(a - (a > axis) for a in order if a != axis)
+    if s["keepdim"]:
+        result = order
+        y = s.b.reshape(y, stored(value.shape, order))
+    else:
+        result = left
+    s.put(y, result, index)
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    from math import prod as product
+
+    return product(shape)
+
+
+@lowers("aten.var.correction", "aten.var.dim", "aten.std.correction", "aten.std.dim")
+def variance(s: Site) -> None:
+    """MEAN of squared distances to the MEAN, times n / (n - correction); its SQRT for the deviation."""
+    read = s["self"]
+    rank, order = len(read.shape), s.order(s["self"])
+    axes = axes_of(s, rank)
+    correction = s["correction"] if "correction" in s.op.args else int(bool(s["unbiased"]))
+    correction = 1 if correction is None else correction
+    count = 1
+    for a in axes:
+        count *= read.shape[a]
+    x = s.tensor(read, order)
+    where = s.b.ints(sorted(order.index(a) for a in axes), "axes")
+    small = [1 if a in axes else read.shape[a] for a in order]
+    centred = s.run("SUB", [x, s.run("MEAN", [x, where], small, keepDims=True)], s.shape(x), fusedActivationFunction="NONE")
+    square = s.same("MUL", [centred, centred], fusedActivationFunction="NONE")
+    y = s.run("MEAN", [square, where], small, keepDims=True)
+    if correction:
+        y = s.same("MUL", [y, s.const(count / (count - correction))], fusedActivationFunction="NONE")
+    if ".std." in f".{s.op.name}.":
+        y = s.same("SQRT", [y])
+    left = [a for a in range(rank) if a not in axes]
+    result = order if s["keepdim"] else tuple(left.index(a) for a in order if a not in axes)
+    s.put(s.b.reshape(y, stored(s.out.shape, result)), result)
+
+
+@lowers("aten.logsumexp.default")
+def logsumexp(s: Site) -> None:
+    """m + LOG(SUM(EXP(x - m))), m the maximum."""
+    read = s["self"]
+    rank, order = len(read.shape), s.order(s["self"])
+    axes = axes_of(s, rank)
+    x = s.tensor(read, order)
+    where = s.b.ints(sorted(order.index(a) for a in axes), "axes")
+    small = [1 if a in axes else read.shape[a] for a in order]
+    top = s.run("REDUCE_MAX", [x, where], small, keepDims=True)
+    powers = s.same("EXP", [s.run("SUB", [x, top], s.shape(x), fusedActivationFunction="NONE")])
+    y = s.same("LOG", [s.run("SUM", [powers, where], small, keepDims=True)])
+    y = s.same("ADD", [y, top], fusedActivationFunction="NONE")
+    left = [a for a in range(rank) if a not in axes]
+    result = order if s["keepdim"] else tuple(left.index(a) for a in order if a not in axes)
+    s.put(s.b.reshape(y, stored(s.out.shape, result)), result)
+
+
+@lowers("aten.cumsum.default")
+def cumsum(s: Site) -> None:
+    """CUMSUM."""
+    read = s["self"]
+    order = s.order(read)
+    x = s.tensor(read, order)
+    s.put(s.same("CUMSUM", [x, s.b.ints(order.index(s["dim"] % len(read.shape)), "axis")], exclusive=False, reverse=False), order)
+
+
+@lowers("aten.topk.default")
+def topk(s: Site) -> None:
+    """TOPK_V2 over the last stored axis; the smallest are the largest of the negative."""
+    from .arithmetic import cast
+
+    read = s["self"]
+    rank = len(read.shape)
+    axis = s["dim"] % rank
+    order = s.order(read)
+    order = order if order[-1] == axis else (*(a for a in order if a != axis), axis)
+    x = s.tensor(read, order)
+    if not s["largest"]:
+        x = s.same("NEG", [x])
+    shape = stored(s.out.shape, order)
+    spec = [(shape, "float32", None), (shape, "int32", None)]
+    values, places = s.b.run_many("TOPK_V2", [x, s.b.ints(int(s["k"]), "k")], spec, s.op.label)
+    s.put(values if s["largest"] else s.run("NEG", [values], shape), order)
+    s.put(cast(s, places, "int64"), order, 1)

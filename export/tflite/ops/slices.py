@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..layout import stored
 from ..lower import Site, lowers
 
 
@@ -36,3 +37,52 @@ def slice_(s: Site) -> None:
     start, stop, step = slice(s["start"], s["end"], s["step"]).indices(size)
     order = s.order(read)
     s.put(part(s, s.tensor(read, order), order.index(axis), start, max(stop, start), step), order)
+
+
+def _pieces(s: Site, sizes: list[int]) -> None:
+    """SPLIT into equal pieces, SPLIT_V into others."""
+    read = s.op.args[next(iter(s.op.args))]
+    axis = s["dim"] % len(read.shape)
+    order = s.order(read)
+    x = s.tensor(read, order)
+    if len(sizes) == 1:
+        s.put(x, order)
+        return
+    quant, dtype = s.b.tensors[x].quant, s.dtype(x)
+    outputs = [(stored(v.shape, order), dtype, quant) for v in s.op.outputs]
+    where = s.b.ints(order.index(axis), "axis")
+    if len(set(sizes)) == 1:
+        tensors = s.b.run_many("SPLIT", [where, x], outputs, s.op.label, numSplits=len(sizes))
+    else:
+        tensors = s.b.run_many("SPLIT_V", [x, s.b.ints(sizes, "sizes"), where], outputs, s.op.label, numSplits=len(sizes))
+    for i, tensor in enumerate(tensors):
+        s.put(tensor, order, i)
+
+
+@lowers(
+    "aten.split.Tensor",
+    "aten.split_with_sizes.default",
+    "aten.chunk.default",
+    "aten.tensor_split.sections",
+    "aten.unsafe_split.Tensor",
+    "aten.split.sizes",
+    transparent=True,
+)
+def split(s: Site) -> None:
+    """The pieces' sizes are those of the outputs."""
+    axis = s["dim"] % len(s.op.args[next(iter(s.op.args))].shape)
+    _pieces(s, [v.shape[axis] for v in s.op.outputs])
+
+
+@lowers("aten.unbind.int", transparent=True)
+def unbind(s: Site) -> None:
+    """UNPACK."""
+    read = s["self"]
+    axis = s["dim"] % len(read.shape)
+    order = s.order(read)
+    x = s.tensor(read, order)
+    place = order.index(axis)
+    left = tuple(a - (a > axis) for a in order if a != axis)
+    outputs = [(stored(v.shape, left), s.dtype(x), s.b.tensors[x].quant) for v in s.op.outputs]
+    for i, tensor in enumerate(s.b.run_many("UNPACK", [x], outputs, s.op.label, num=len(outputs), axis=place)):
+        s.put(tensor, left, i)
