@@ -115,7 +115,8 @@ def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list
         freed = Bundle.capture(module, samples, name=name, free_axes=free)
         if freed.signature.inputs[0].shape[0] == "batch":
             size = samples[0].shape[0]
-            others = tuple(torch.zeros_like(s) for s in samples)  # other rows: equal ones would hide a statistic over the batch
+            # Other rows, since equal ones would hide a statistic over the batch.
+            others = tuple(s.flip(-1) * 0.5 + 0.25 if s.is_floating_point() else torch.zeros_like(s) for s in samples)
             want = (*fixed.run(*samples), *fixed.run(*others))
             both = freed.run(*(torch.cat([s, o]) for s, o in zip(samples, others, strict=True)))
             got = (*(b[:size] for b in both), *(b[size:] for b in both))

@@ -93,7 +93,7 @@ def check_arrays(x: NDArray[Any], y: NDArray[Any] | None, source: str) -> tuple[
     elif np.issubdtype(x.dtype, np.floating):
         if x.ndim < 2:
             raise DataError(f"{source}: float inputs must be (N, ...) as the model reads them, got {list(x.shape)}")
-        if x.ndim == 4 and x.shape[3] in (1, 3) and x.shape[1] not in (1, 3):
+        if x.ndim == 4 and x.shape[3] in (1, 3) and min(x.shape[1:3]) > 4:
             raise DataError(
                 f"{source}: float x has shape {list(x.shape)}, which looks like NHWC; give float inputs as NCHW, or uint8 as NHWC"
             )
