@@ -133,10 +133,11 @@ def _is_identity(node: Node) -> bool:
         start = node.args[2] if len(node.args) > 2 else 0
         end = node.args[3] if len(node.args) > 3 else None
         step = node.args[4] if len(node.args) > 4 else 1
-        return start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end >= 2**62))
+        whole = end is None or (isinstance(end, int) and end >= 2**62)
+        return bool(start in (None, 0) and step == 1 and whole)
     if node.target in (aten.to.dtype, aten._to_copy.default):
         source, result = _value(node.args[0]), _value(node)
-        return source is not None and result is not None and (source.dtype, source.device) == (result.dtype, result.device)
+        return bool(source is not None and result is not None and (source.dtype, source.device) == (result.dtype, result.device))
     return False
 
 
