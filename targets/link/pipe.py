@@ -20,7 +20,8 @@ GRACE_S = 3.0
 class PipeProcess:
     """A Process over ``subprocess``, in its own session so that Ctrl-C in our terminal does not reach it and ``stop`` ends its children.
 
-    ``device`` is named in errors. ``broken`` maps an exit code that means "the link is gone" (255 of ssh) to what to say.
+    ``device`` is named in errors, ``what`` is the command's name there. ``broken`` maps an exit code that means "the link is gone"
+    (255 of ssh) to what to say.
     """
 
     def __init__(
@@ -31,8 +32,10 @@ class PipeProcess:
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
         broken: Mapping[int, str] | None = None,
+        what: str | None = None,
     ) -> None:
         self.device, self.command, self.broken = device, list(command), dict(broken or {})
+        self.what = what or self.command[0]
         try:
             self._child = subprocess.Popen(
                 self.command,
@@ -63,7 +66,7 @@ class PipeProcess:
     def _read_out(self, pipe: IO[str]) -> None:
         with contextlib.suppress(ValueError, OSError):
             for line in pipe:
-                self._lines.put(line.rstrip("\n"))
+                self._lines.put(line)
         self._lines.put(None)
 
     def _read_err(self, pipe: IO[str]) -> None:
@@ -82,7 +85,7 @@ class PipeProcess:
                 self._lines.put(None)
                 self._check_link()
                 return
-            yield line
+            yield line.removesuffix("\n")
 
     def _check_link(self) -> None:
         try:
@@ -107,13 +110,15 @@ class PipeProcess:
             self._check_link()
             raise TargetError(f"device '{self.device}': the command has ended{self.complaint()}") from error
 
-    def wait(self, timeout_s: float | None = None) -> Ran:
-        self._close_stdin()
+    def wait(self, timeout_s: float | None = None, *, close_stdin: bool = True) -> Ran:
+        """As in Process; ``close_stdin`` is False where stdin is what keeps a remote command alive."""
+        if close_stdin:
+            self._close_stdin()
         try:
             code = self._child.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.stop()
-            told = f"'{self.command[0]}' was not done after {timeout_s:g} s and was ended"
+            told = f"'{self.what}' was not done after {timeout_s:g} s and was ended"
             raise TargetError(f"device '{self.device}': {told}; allow more time") from None
         for reader in self._readers:
             reader.join(GRACE_S)
@@ -124,7 +129,7 @@ class PipeProcess:
             if line is None:
                 self._lines.put(None)
                 break
-            rest.append(line + "\n")
+            rest.append(line)
         return Ran(code, "".join(rest), "".join(self._stderr))
 
     def stop(self) -> None:

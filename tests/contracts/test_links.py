@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sshd import Sshd, sshd
 
 from packlight.core.errors import TargetError
 from packlight.targets.link.fake import Fake, Script
 from packlight.targets.link.link import Link, Ran
 from packlight.targets.link.local import Local
+from packlight.targets.link.ssh import Ssh
 
 SAY = ("sh", "-c", "echo out; echo err >&2; exit 3")
 SHOW = ("sh", "-c", 'pwd; echo "$PACKLIGHT_X y"')
@@ -61,13 +64,21 @@ def fake(tmp_path: Path) -> Iterator[Link]:
         yield link
 
 
-RIGS = {"local": local, "fake": fake}
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    with sshd(tmp_path_factory.mktemp("sshd")) as server:
+        yield server
 
 
-@pytest.fixture(params=sorted(RIGS))
+@pytest.fixture(params=["local", "fake", "ssh"])
 def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Link]:
-    with RIGS[request.param](tmp_path) as link:
-        yield link
+    if request.param == "ssh":
+        server = request.getfixturevalue("server")
+        with Ssh("box", config=server.config, python=sys.executable) as link:
+            yield link
+    else:
+        with {"local": local, "fake": fake}[request.param](tmp_path) as link:
+            yield link
 
 
 def test_a_command_gives_its_code_and_both_streams_apart(link: Link) -> None:
