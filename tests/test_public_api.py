@@ -15,7 +15,7 @@ import pytest
 import packlight
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ["torch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "ai_edge_litert", "tflite_runtime", "matplotlib", "scipy"]
+HEAVY = ["torch", "torchao", "onnx", "onnxruntime", "onnxscript", "openvino", "ai_edge_litert", "tflite_runtime", "matplotlib"]
 
 
 def loaded_after(code: str) -> list[str]:
