@@ -12,7 +12,7 @@ import msgspec
 from ...core.bundle import Bundle
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, Settings, passes
-from .calibrate import calibrators
+from .calibrate import calibrators, register
 from .prepared import Prepared, batches_of, convert, draw, prepare
 from .quantizer import Calibration
 from .torchao import installed
@@ -37,6 +37,15 @@ class QuantizeSettings(Settings, frozen=True, kw_only=True):
     percentile: float = 99.99
     keep_float: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}; give 1 or more")
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"percentile is {self.percentile}; give a number above 50, at most 100")
+        register()
+        if self.calibrator not in calibrators:
+            raise ValueError(f"calibrator is '{self.calibrator}'; known: {', '.join(calibrators.names())}")
+
 
 _DEFAULT = QuantizeSettings()
 
@@ -56,11 +65,6 @@ class Quantize:
             return no("the model is quantized already; start from its float form")
         if _calibration_data(context) is None:
             return no("there are no inputs to calibrate on; give some with --calib or --data (32 unlabelled images are enough)")
-        if self.settings.samples < 1:
-            return no(f"samples = {self.settings.samples}; at least 1 is needed")
-        if not 50 < self.settings.percentile <= 100:
-            return no(f"percentile = {self.settings.percentile}; it lies between 50 and 100")
-        known_calibrator(self.settings.calibrator)
         if not any(str(n.target).startswith(_LAYERS) for n in bundle.graph.graph.nodes):
             return no("the model has no convolution or linear layer to quantize")
         if not installed():
@@ -96,14 +100,6 @@ class Quantize:
         if after.signature != before.signature:
             return no("the signature changed")
         return YES
-
-
-def known_calibrator(name: str) -> None:
-    """Raises RecipeError where no calibrator has this name."""
-    from . import calibrate
-
-    calibrate.register()
-    calibrators.get(name)
 
 
 def feed(prepared: Prepared, bundle: Bundle, context: Context, samples: int) -> int:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BINS = 4096
 _FINEST = -126  # the exponent of the least normal float32
-_BITS = 22  # a bin's number stays exact in float32
+_BITS = 22  # so many bits number a bin at most
 
 
 def _empty() -> NDArray[np.int64]:
@@ -63,7 +63,7 @@ class Histogram:
         if nonzero.size == 0:
             return
         self._cover(low, high)
-        index = np.floor(nonzero * np.float32(2.0**-self.exponent)).astype(np.int64) - self.start
+        index = np.floor(nonzero * np.float64(2.0**-self.exponent)).astype(np.int64) - self.start
         self.counts += np.bincount(index, minlength=self.counts.size)
 
     def merge(self, other: Histogram) -> Histogram:
