@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import require
+from .plain import plain_reshapes, zero_states
 from .trace import quiet
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def simplify(model: ir.Model) -> ir.Model:
     steps: list[tuple[Callable[[ir.Model], Any], str]] = [
         (_fold, "LSTM and GRU weights stand behind Slice and Concat; quantizers and converters want initialisers"),
         (passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), "one place for every constant"),
+        (zero_states, "torch.onnx expands and slices zeros to the batch's size for every recurrent layer"),
+        (passes.ShapeInferencePass(data_prop=True), "the sizes behind recurrent layers are not filled in"),
+        (plain_reshapes, "torch.onnx computes shapes that are known"),
         (passes.IdentityEliminationPass(), "torch.onnx leaves Identity where an alias was"),
         (passes.CommonSubexpressionEliminationPass(), "shape arithmetic repeats itself"),
         (passes.DeduplicateInitializersPass(size_limit=GIGA), "shared weights are written once"),

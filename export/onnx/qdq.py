@@ -1,0 +1,245 @@
+"""Makes a quantize/dequantize (QDQ) graph one that runtimes fuse to integer kernels, without changing what it computes.
+
+PT2E writes activations as s8 and biases as float. ONNX Runtime fuses neither to its fast kernels, and OpenVINO computes some s8 graphs
+wrong (a ReLU or a Concat before). So, in this order::
+
+    s8 activation, zero point z          u8 activation, zero point z + 128                 the same real numbers
+    float bias b of a convolution        int32 round(b / (s_x s_w)), scale s_x s_w         as integer kernels add it anyway
+    Relu or Clip before QuantizeLinear   nothing, where quantizing clips to the same       one node less between the pairs
+    MatMul + Add over (N, T, C)          Reshape, Gemm, Reshape                            QGemm takes the bias, QLinearMatMul can't
+    ReduceMean over height and width     GlobalAveragePool                                 has an integer kernel
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .edit import array, constant, insert_before, is_constant, remove, same_type
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+"""Operators with a weight, and the input it is."""
+
+BIAS_LIMIT = 1 << 30
+
+
+def convert(model: ir.Model) -> list[str]:
+    """Rewrites ``model`` in place; returns notes about what could not be made integer."""
+    graph = model.graph
+    notes: list[str] = []
+    for step in STEPS:
+        notes += step(graph)
+    return notes
+
+
+def pairs(graph: ir.Graph, kind: str) -> list[ir.Node]:
+    """The nodes of one type, in order."""
+    return [n for n in graph if n.op_type == kind]
+
+
+def unsigned(graph: ir.Graph) -> list[str]:
+    """u8 for every activation: q_u8 = q_s8 + 128, z_u8 = z_s8 + 128. Weights (constants that a weighted operator reads) stay s8."""
+    for node in [*pairs(graph, "QuantizeLinear"), *pairs(graph, "DequantizeLinear")]:
+        stored = node.inputs[0]
+        assert stored is not None
+        if is_constant(stored):
+            if node.op_type == "QuantizeLinear" or _feeds_weight(node) or array(stored).dtype != np.int8:
+                continue
+            node.replace_input_with(0, constant(graph, f"{stored.name}.u8", (array(stored).astype(np.int16) + 128).astype(np.uint8)))
+        zero = node.inputs[2] if len(node.inputs) > 2 else None
+        if zero is None or array(zero).dtype != np.int8:
+            continue
+        value = (array(zero).astype(np.int16) + 128).astype(np.uint8)
+        node.replace_input_with(2, constant(graph, f"{zero.name}.u8", value))
+        if node.op_type == "QuantizeLinear":
+            import onnx_ir as ir
+
+            node.outputs[0].type = ir.TensorType(ir.DataType.UINT8)
+    return []
+
+
+def _feeds_weight(dequantize: ir.Node) -> bool:
+    return any(WEIGHTED.get(use.node.op_type) == use.idx for use in dequantize.outputs[0].uses())
+
+
+def drop_clamps(graph: ir.Graph) -> list[str]:
+    """Relu and Clip go where quantizing does the same: the clamp's ends quantize to the least and the greatest integer."""
+    for node in [*pairs(graph, "Relu"), *pairs(graph, "Clip")]:
+        readers = [use.node for use in node.outputs[0].uses()]
+        if node.outputs[0] in graph.outputs or not readers or any(r.op_type != "QuantizeLinear" for r in readers):
+            continue
+        low, high = _ends(node)
+        if all(_clips_the_same(r, low, high) for r in readers):
+            source = node.inputs[0]
+            assert source is not None
+            remove(graph, node, source)
+    return []
+
+
+def _ends(node: ir.Node) -> tuple[float, float]:
+    if node.op_type == "Relu":
+        return 0.0, np.inf
+    ends = [-np.inf, np.inf]
+    for k, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            ends[k] = float(array(value)) if is_constant(value) else np.nan
+    return ends[0], ends[1]
+
+
+def _clips_the_same(quantize: ir.Node, low: float, high: float) -> bool:
+    scale, zero, dtype = parameters(quantize)
+    info = np.iinfo(dtype)
+    if scale.size != 1 or np.isnan(low) or np.isnan(high):
+        return False
+    ends = [np.rint(np.float32(e) / scale.reshape(())) + int(zero.reshape(())) if np.isfinite(e) else e for e in (low, high)]
+    return bool(ends[0] <= info.min or ends[0] == -np.inf) and bool(ends[1] >= info.max)
+
+
+def integer_bias(graph: ir.Graph) -> list[str]:
+    """int32 biases behind a DequantizeLinear of their own with scale s_x s_w per channel (ONNX Runtime's and TFLite's convention)."""
+    notes = []
+    for node in [n for n in graph if n.op_type in ("Conv", "ConvTranspose", "Gemm")]:
+        x, w = (_dequantize(node.inputs[k]) for k in (0, 1))
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if x is None or w is None or bias is None or not is_constant(bias) or array(bias).ndim != 1:
+            continue
+        b = array(bias).astype(np.float64)
+        s_x, s_w = parameters(x)[0].astype(np.float64), parameters(w)[0].astype(np.float64)
+        scale = (s_x * s_w).astype(np.float32)
+        if node.op_type == "ConvTranspose" and scale.size not in (1, b.size):
+            scale = np.tile(scale, b.size // scale.size)  # one scale an output channel of a group, the groups one after another
+        stored = np.rint(b / scale.astype(np.float64))
+        if np.abs(stored).max(initial=0) > BIAS_LIMIT:
+            notes.append(f"{node.name}: the bias does not fit in 32 bits at scale s_x s_w and stays float")
+            continue
+        if not np.any(stored) and node.op_type != "Gemm":
+            node.resize_inputs(2)  # a bias of zeros is no bias
+            continue
+        _store_bias(graph, node, bias, stored.astype(np.int32), scale)
+    return notes
+
+
+def _store_bias(graph: ir.Graph, node: ir.Node, bias: ir.Value, stored: NDArray[np.int32], scale: NDArray[np.float32]) -> None:
+    scale = np.broadcast_to(scale.reshape(-1), stored.shape) if scale.size == stored.size else scale.reshape(-1)[0]
+    inputs = [constant(graph, f"{node.name}.bias", stored), constant(graph, f"{node.name}.bias.scale", np.array(scale, np.float32))]
+    inputs.append(constant(graph, f"{node.name}.bias.zero", np.zeros(np.shape(scale), np.int32)))
+    dequantize = insert_before(graph, node, "DequantizeLinear", inputs, f"{node.name}.bias/DequantizeLinear", {"axis": 0})
+    same_type(dequantize.outputs[0], bias)
+    node.replace_input_with(2, dequantize.outputs[0])
+
+
+def _dequantize(value: ir.Value | None) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+def linear_to_gemm(graph: ir.Graph) -> list[str]:
+    """A linear layer over (..., C) becomes Gemm over (rows, C), so that its bias is added inside the integer kernel.
+
+    ::
+
+        DQ -> MatMul -> Add(b) -> Q      DQ -> Reshape -> Q -> DQ -> Gemm(b) -> Q -> DQ -> Reshape -> Q
+
+    The new pairs repeat the scales of their neighbours and change nothing.
+    """
+    for node in pairs(graph, "MatMul"):
+        add = _only_reader(graph, node)
+        if add is None or add.op_type != "Add":
+            continue
+        bias = next((v for v in add.inputs if v is not None and is_constant(v)), None)
+        quantize = _only_reader(graph, add)
+        x, w = _dequantize(node.inputs[0]), _dequantize(node.inputs[1])
+        if bias is None or array(bias).ndim != 1 or quantize is None or quantize.op_type != "QuantizeLinear" or x is None or w is None:
+            continue
+        assert w.inputs[0] is not None
+        if not is_constant(w.inputs[0]) or array(w.inputs[0]).ndim != 2:
+            continue
+        shape = node.outputs[0].shape
+        lead = [a if isinstance(a, int) else -1 for a in shape[:-1]] if shape is not None else [-1, -1]
+        if lead.count(-1) > 1 or len(lead) < 2:
+            continue
+        _gemm(graph, node, add, quantize, x, bias, lead)
+    return []
+
+
+def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node, x: ir.Node, bias: ir.Value, lead: list[int]) -> None:
+    name = str(node.name).removesuffix("/MatMul")
+    weight, source = node.inputs[1], node.inputs[0]
+    assert weight is not None and source is not None
+    inner, outer = int(array(_stored(weight)).shape[0]), int(array(_stored(weight)).shape[1])
+    rows = -1 if -1 in lead else int(np.prod(lead))
+    flat = insert_before(graph, node, "Reshape", [source, constant(graph, f"{name}/rows", np.array([rows, inner]))], f"{name}/Reshape")
+    same_type(flat.outputs[0], source, [None if rows == -1 else rows, inner])
+    again = _pair(graph, node, flat.outputs[0], x, f"{name}/rows")
+    gemm = insert_before(graph, node, "Gemm", [again, weight, bias], f"{name}/Gemm")
+    same_type(gemm.outputs[0], source, [None if rows == -1 else rows, outer])
+    stored = _pair(graph, node, gemm.outputs[0], quantize, f"{name}/Gemm")
+    shape = constant(graph, f"{name}/shape", np.array([*lead, outer]))
+    back = insert_before(graph, node, "Reshape", [stored, shape], f"{name}/Reshape_2")
+    same_type(back.outputs[0], add.outputs[0])
+    remove(graph, add, back.outputs[0])
+    graph.remove(node, safe=True)
+
+
+def _stored(dequantized: ir.Value) -> ir.Value:
+    node = dequantized.producer()
+    assert node is not None and node.inputs[0] is not None
+    return node.inputs[0]
+
+
+def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, like: ir.Node, name: str) -> ir.Value:
+    """QuantizeLinear and DequantizeLinear with the parameters of ``like``; returns the dequantized value."""
+    import onnx_ir as ir
+
+    q = insert_before(graph, before, "QuantizeLinear", [value, *like.inputs[1:]], f"{name}/QuantizeLinear")
+    same_type(q.outputs[0], value)
+    q.outputs[0].type = ir.TensorType(ir.DataType.UINT8)
+    d = insert_before(graph, before, "DequantizeLinear", [q.outputs[0], *like.inputs[1:]], f"{name}/DequantizeLinear")
+    same_type(d.outputs[0], value)
+    return d.outputs[0]
+
+
+def _only_reader(graph: ir.Graph, node: ir.Node) -> ir.Node | None:
+    uses = list(node.outputs[0].uses())
+    return uses[0].node if len(uses) == 1 and node.outputs[0] not in graph.outputs else None
+
+
+def mean_to_pool(graph: ir.Graph) -> list[str]:
+    """ReduceMean over all of height and width is GlobalAveragePool, for which there is an integer kernel."""
+    for node in pairs(graph, "ReduceMean"):
+        x = node.inputs[0]
+        axes = node.inputs[1] if len(node.inputs) > 1 else None
+        if x is None or x.shape is None or len(x.shape) != 4 or axes is None or not is_constant(axes) or _dequantize(x) is None:
+            continue
+        if sorted(int(a) % 4 for a in array(axes)) != [2, 3]:
+            continue
+        keep = node.attributes.get("keepdims")
+        pool = insert_before(graph, node, "GlobalAveragePool", [x], f"{str(node.name).removesuffix('/ReduceMean')}/GlobalAveragePool")
+        same_type(pool.outputs[0], x, [*list(x.shape)[:2], 1, 1])
+        out = pool.outputs[0]
+        quantize = _only_reader(graph, node)
+        if keep is not None and keep.as_int() == 0:
+            if quantize is not None and quantize.op_type == "QuantizeLinear":
+                out = _pair(graph, node, out, quantize, str(pool.name))
+            squeeze = insert_before(graph, node, "Squeeze", [out, axes], f"{str(node.name).removesuffix('/ReduceMean')}/Squeeze")
+            same_type(squeeze.outputs[0], node.outputs[0])
+            out = squeeze.outputs[0]
+        remove(graph, node, out)
+    return []
+
+
+def parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], np.dtype[Any]]:
+    """Scale, zero point and stored type of a QuantizeLinear or DequantizeLinear (per tensor: one number)."""
+    scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    assert scale is not None
+    point = array(zero) if zero is not None else np.zeros((), np.uint8)
+    return array(scale), point, point.dtype
+
+
+STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (unsigned, mean_to_pool, linear_to_gemm, drop_clamps, integer_bias)
