@@ -8,7 +8,7 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import IO
 
 from ...core.errors import TargetError
@@ -20,8 +20,8 @@ GRACE_S = 3.0
 class PipeProcess:
     """A Process over ``subprocess``, in its own session so that Ctrl-C in our terminal does not reach it and ``stop`` ends its children.
 
-    ``device`` is named in errors, ``what`` is the command's name there. ``broken`` maps an exit code that means "the link is gone"
-    (255 of ssh) to what to say.
+    ``device`` is named in errors, ``what`` is the command's name there. ``lost`` answers an error where an exit code and stderr mean
+    that the link failed, not the command (255 of ssh).
     """
 
     def __init__(
@@ -31,10 +31,10 @@ class PipeProcess:
         device: str,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
-        broken: Mapping[int, str] | None = None,
+        lost: Callable[[int, str], TargetError | None] = lambda code, stderr: None,
         what: str | None = None,
     ) -> None:
-        self.device, self.command, self.broken = device, list(command), dict(broken or {})
+        self.device, self.command, self._lost = device, list(command), lost
         self.what = what or self.command[0]
         try:
             self._child = subprocess.Popen(
@@ -92,9 +92,10 @@ class PipeProcess:
             code = self._child.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             return
-        if code in self.broken:
-            self._readers[1].join(GRACE_S)
-            raise TargetError(f"device '{self.device}': {self.broken[code]}{self.complaint()}")
+        self._readers[1].join(GRACE_S)
+        error = self._lost(code, "".join(self._stderr))
+        if error is not None:
+            raise error
 
     def complaint(self) -> str:
         """The last line of stderr, in brackets, for messages."""

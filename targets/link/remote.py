@@ -23,7 +23,7 @@ from .pipe import PipeProcess
 
 GONE = 97
 ABSENT = 96
-_FULL = ("No space left on device", "Disk quota exceeded")
+FULL = ("No space left on device", "Disk quota exceeded")
 
 _LIFELINE = """\
 cd {root} || exit 97
@@ -87,10 +87,6 @@ class Remote:
         """The local command that runs ``script`` with sh on the device, stdin and both outputs connected."""
         raise NotImplementedError
 
-    def broken(self) -> dict[int, str]:
-        """Exit codes of that command which mean that the link is gone, with what to say."""
-        raise NotImplementedError
-
     def lost(self, code: int, stderr: str, doing: str) -> TargetError | None:
         """The error where a finished command's code and stderr say that the link failed, not the command."""
         raise NotImplementedError
@@ -116,10 +112,10 @@ class Remote:
                 with storage_errors(Path(tempfile.gettempdir())), tarfile.open(fileobj=archive, mode="w", dereference=True) as tar:
                     tar.add(local, arcname=".", filter=_plain)
                 archive.seek(0)
-                self._feed(f"cd {self._root} && mkdir -p {_quote(target)} && tar -xf - -C {_quote(target)}", archive, f"pushing '{remote}'")
+                self._feed(f"cd {self._root} && mkdir -p {quote(target)} && tar -xf - -C {quote(target)}", archive, f"pushing '{remote}'")
             return
-        part = _quote(target.with_name(f".{target.name}.part"))
-        script = f"cd {self._root} || exit {GONE}; mkdir -p {_quote(target.parent)} && cat >{part} && mv -f {part} {_quote(target)}"
+        part = quote(target.with_name(f".{target.name}.part"))
+        script = f"cd {self._root} || exit {GONE}; mkdir -p {quote(target.parent)} && cat >{part} && mv -f {part} {quote(target)}"
         with open(local, "rb") as file:
             self._feed(script, file, f"pushing '{remote}'")
 
@@ -131,7 +127,7 @@ class Remote:
         part = local.with_name(f".{local.name}.part")
         try:
             with storage_errors(local.parent), open(part, "wb") as file:
-                script = f"cd {self._root} || exit {GONE}; [ -f {_quote(source)} ] || exit {ABSENT}; cat {_quote(source)}"
+                script = f"cd {self._root} || exit {GONE}; [ -f {quote(source)} ] || exit {ABSENT}; cat {quote(source)}"
                 code, stderr = self._carry(script, subprocess.DEVNULL, file)
             if code == ABSENT:
                 raise TargetError(f"device '{self.name}' has no file '{remote}'")
@@ -161,7 +157,7 @@ class Remote:
     def open_root(self, python: str | None, base: str) -> None:
         """Makes the session folder there and finds the interpreter."""
         self._running: weakref.WeakSet[PipeProcess] = weakref.WeakSet()
-        wanted = _quote(PurePosixPath(python)) if python else "python3"
+        wanted = quote(PurePosixPath(python)) if python else "python3"
         with tempfile.TemporaryFile() as out:
             code, stderr = self._carry(_OPEN.format(base=base, marker=MARKER, python=wanted), subprocess.DEVNULL, out)
             out.seek(0)
@@ -180,7 +176,7 @@ class Remote:
 
     @property
     def _root(self) -> str:
-        return _quote(self.root)
+        return quote(self.root)
 
     def _alive(self) -> None:
         if self.closed:
@@ -190,7 +186,8 @@ class Remote:
         self._alive()
         words = [*(f"{k}={v}" for k, v in (env or {}).items()), *command]
         text = script.format(root=self._root, command=shlex.join(["env", *words]))
-        process = PipeProcess(self.argv(text), device=self.name, broken=self.broken(), what=command[0])
+        doing = f"running {command[0]}"
+        process = PipeProcess(self.argv(text), device=self.name, what=command[0], lost=lambda code, stderr: self.lost(code, stderr, doing))
         self._running.add(process)
         return process
 
@@ -199,7 +196,7 @@ class Remote:
             code, stderr = self._carry(script, source, out)
         self._check(code, stderr, doing, must_work=True)
 
-    def _carry(self, script: str, stdin: IO[bytes] | int, stdout: IO[bytes]) -> tuple[int, str]:
+    def _carry(self, script: str, stdin: IO[bytes] | int, stdout: IO[bytes] | int) -> tuple[int, str]:
         done = subprocess.run(
             self.argv(script), stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, check=False, start_new_session=True, timeout=None
         )
@@ -212,12 +209,12 @@ class Remote:
         if code == GONE:
             raise TargetError(f"device '{self.name}': the session folder is gone; open the link again")
         if must_work and code != 0:
-            if any(word in stderr for word in _FULL):
+            if any(word in stderr for word in FULL):
                 raise StorageError(f"the disk of device '{self.name}' is full; free some space there")
             raise TargetError(f"device '{self.name}': {doing} failed with exit code {code} ({_last(stderr)})")
 
 
-def _quote(path: PurePosixPath) -> str:
+def quote(path: PurePosixPath) -> str:
     return shlex.quote(str(path))
 
 
@@ -230,3 +227,8 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 def _last(stderr: str) -> str:
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     return lines[-1][:200] if lines else "it said nothing"
+
+
+def single(text: str) -> str:
+    """One word for any login shell: in single quotes, with single quotes inside as '"'"'."""
+    return "'" + text.replace("'", "'\"'\"'") + "'"

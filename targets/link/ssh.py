@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.errors import MissingDependencyError, TargetError
-from .remote import Remote
+from .remote import Remote, single
 
 LOST = 255  # ssh's own failures
 _HOST = re.compile(r"[A-Za-z0-9_.%@:/\[\]-]+")
@@ -95,10 +95,7 @@ class Ssh(Remote):
         shutil.rmtree(self._control, ignore_errors=True)
 
     def argv(self, script: str) -> list[str]:
-        return [*self._base, "-o", "ControlMaster=no", self.host, f"exec sh -c {_single(script)}"]
-
-    def broken(self) -> dict[int, str]:
-        return {LOST: "the connection was lost: check the network and run again"}
+        return [*self._base, "-o", "ControlMaster=no", self.host, f"exec sh -c {single(script)}"]
 
     def lost(self, code: int, stderr: str, doing: str) -> TargetError | None:
         if code != LOST:
@@ -122,8 +119,3 @@ class Ssh(Remote):
 
     def __exit__(self, *error: object) -> None:
         self.close()
-
-
-def _single(text: str) -> str:
-    """One word for any login shell: in single quotes, with single quotes inside as '\"'\"'."""
-    return "'" + text.replace("'", "'\"'\"'") + "'"

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import adb_stub
 import pytest
 from sshd import Sshd, sshd
 
 from packlight.core.errors import TargetError
+from packlight.targets.link.adb import Adb
 from packlight.targets.link.fake import Fake, Script
 from packlight.targets.link.link import Link, Ran
 from packlight.targets.link.local import Local
@@ -70,11 +72,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
         yield server
 
 
-@pytest.fixture(params=["local", "fake", "ssh"])
+@pytest.fixture(params=["local", "fake", "ssh", "adb"])
 def link(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Link]:
     if request.param == "ssh":
         server = request.getfixturevalue("server")
         with Ssh("box", config=server.config, python=sys.executable) as link:
+            yield link
+    elif request.param == "adb":
+        with Adb("stub", program=str(adb_stub.install(tmp_path)), python=sys.executable, base=str(tmp_path)) as link:
             yield link
     else:
         with {"local": local, "fake": fake}[request.param](tmp_path) as link:
