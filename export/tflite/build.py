@@ -48,7 +48,7 @@ def lower_op(builder: Builder, op: Op) -> None:
     integer = _integer(op)
     q = None
     if integer:
-        q = next((r.q for r in op.reads() if not r.constant), None) if found.transparent else op.outputs[0].q
+        q = next((r.q for r in op.reads() if not r.constant), None) if found.shared else op.outputs[0].q
     found.lower(Site(builder, op, integer, q))
 
 

@@ -84,6 +84,8 @@ class Builder:
         source = self.tensors[tensor]
         if source.shape == shape:
             return tensor
+        if source.data is not None and (source.quant is None or source.quant.axis is None):
+            return self.constant(source.data.reshape(shape), source.name, source.quant)
         return self._once(
             ("RESHAPE", tensor, shape),
             lambda: self.run(
@@ -99,12 +101,16 @@ class Builder:
 
     def transpose(self, tensor: int, permutation: Order) -> int:
         """The stored axes in another order; a RESHAPE where only axes of size one move."""
+        import numpy as np
+
         source = self.tensors[tensor]
         if permutation == identity(len(permutation)):
             return tensor
         shape = stored(source.shape, permutation)
         if same_memory(source.shape, identity(len(permutation)), permutation):
             return self.reshape(tensor, shape)
+        if source.data is not None and (source.quant is None or source.quant.axis is None):
+            return self.constant(np.ascontiguousarray(source.data.transpose(permutation)), source.name, source.quant)
         step = self._producer.get(tensor)
         if step is not None and step.op == "TRANSPOSE":
             before = self.tensors[step.inputs[1]].data
@@ -124,10 +130,15 @@ class Builder:
 
     def convert(self, tensor: int, q: Quant | None) -> int:
         """The same numbers in another format: QUANTIZE (also between integers) or DEQUANTIZE."""
+        import numpy as np
+
         source = self.tensors[tensor]
         if source.quant == q:
             return tensor
         if q is None:
+            if source.data is not None and source.data.size <= 64 and source.quant is not None and source.quant.axis is None:
+                real = (source.data.astype(np.int32) - source.quant.zero_point[0]).astype(np.float32) * np.float32(source.quant.scale[0])
+                return self.constant(real, source.name)
             return self._once(
                 ("DEQUANTIZE", tensor),
                 lambda: self.run("DEQUANTIZE", [tensor], source.shape, "float32", None, f"{_stem(source.name)}.dequantize"),

@@ -60,14 +60,19 @@ def _fuse_activations(graph: Graph) -> None:
     doors = {read.value for read in graph.outputs}
     gone: set[Op] = set()
     for op in graph.ops:
-        name = activation(op)
         source: Read = next(op.reads(), None)  # type: ignore[assignment]
-        if name is None or source is None or source.q is not None:
+        if clamp_limits(op) is None or source is None or source.q is not None:
             continue
         maker = makers.get(source.value)
-        if maker is None or maker.name not in _FUSES or maker.fused != "NONE" or source.value in doors:
+        if maker is None or maker.fused != "NONE" or source.value in doors:
             continue
         if len(readers[source.value]) != 1 or not op.outputs[0].floating:
+            continue
+        name, q = activation(op), op.outputs[0].q
+        if name is None or maker.name not in _FUSES:
+            if q is not None and maker.outputs[0].q is None:  # clipping after rounding gives the same integers
+                maker.outputs[0].q = q
+                op.args = {k: Read(v.value, q) if v is source else v for k, v in op.args.items()}
             continue
         maker.fused, maker.outputs = name, op.outputs
         makers[op.outputs[0]] = maker

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UnsupportedOpError
 from .builder import Builder
 from .graph import Op, Read, Value
-from .layout import Order, channels_last, identity, stored
+from .layout import Order, channels_last, identity, same_memory, stored
 from .plan import Quant
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ class Site:
     """One operator at the moment it is lowered.
 
     ``integer`` says whether it computes on integers: then ``tensor`` reads integers and ``q`` is the output's quantization (for a
-    lowering that is marked ``transparent``, the input's); otherwise reals, and ``q`` is None.
+    ``shared`` lowering the input's); otherwise reals, and ``q`` is None.
     """
 
     def __init__(self, builder: Builder, op: Op, integer: bool, q: Quant | None) -> None:
@@ -123,23 +124,30 @@ Lowering = Callable[[Site], None]
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered lowering. ``integer``: TFLite has integer kernels for it. ``transparent``: its output has its input's integers."""
+    """A registered lowering.
+
+    ``integer``: TFLite has integer kernels for it. ``shared``: they give the input's scale, whatever the graph wants.
+    ``transparent``: shared, and every result is one of the input's numbers, so that nothing is lost by it.
+    """
 
     lower: Lowering
     integer: bool | Callable[[Op], bool]
+    shared: bool
     transparent: bool
 
 
 _ENTRIES: dict[str, Entry] = {}
 
 
-def lowers(*names: str, integer: bool | Callable[[Op], bool] = False, transparent: bool = False) -> Callable[[Lowering], Lowering]:
-    """Decorator: files a lowering under torch's operator names ("aten.relu.default")."""
+def lowers(
+    *names: str, integer: bool | Callable[[Op], bool] = False, shared: bool = False, transparent: bool = False
+) -> Callable[[Lowering], Lowering]:
+    """Decorator: files a lowering under torch's operator names ("aten.relu.default"); see ``Entry``."""
 
     def file(lowering: Lowering) -> Lowering:
         for name in names:
             assert name not in _ENTRIES, name
-            _ENTRIES[name] = Entry(lowering, integer or transparent, transparent)
+            _ENTRIES[name] = Entry(lowering, integer or shared or transparent, shared or transparent, transparent)
         return lowering
 
     return file
@@ -157,14 +165,12 @@ def known(name: str) -> bool:
 
 def elementwise_order(builder: Builder, reads: Sequence[Read], rank: int) -> Order:
     """The order in which an elementwise operator over ``reads`` moves the least data; ties go to channels last."""
-    from math import prod
+    full = [r for r in reads if not r.constant and len(r.shape) == rank]
+    if not full:
+        return channels_last(rank) if rank == 4 else identity(rank)
+    orders = [builder.order(r.value) for r in full]
 
-    candidates = [builder.order(r.value) for r in reads if not r.constant and len(r.shape) == rank]
-    if not candidates:
-        return identity(rank)
+    def cost(order: Order) -> int:
+        return sum(prod(r.shape) for r, have in zip(full, orders, strict=True) if not same_memory(r.shape, have, order))
 
-    def cost(order: Order) -> tuple[int, bool]:
-        moved = [r for r in reads if not r.constant and len(r.shape) == rank and builder.order(r.value) != order]
-        return sum(prod(r.shape) for r in moved), order != channels_last(rank)
-
-    return min(candidates, key=cost)
+    return min((channels_last(rank), *orders) if rank == 4 else orders, key=cost)

@@ -166,19 +166,21 @@ def leaky_relu(s: Site) -> None:
 @lowers("aten.prelu.default", integer=True)
 def prelu(s: Site) -> None:
     """PRELU with one slope a channel (torch's axis 1), or LEAKY_RELU with one for all."""
-    import numpy as np
-
     _, order, x = subject(s)
     slope: Read = s["weight"]
     if not slope.constant or slope.value.data is None:
         raise s.refuse("its slope is computed", "use a constant slope")
-    data = slope.value.data.reshape(-1).float().numpy()
-    if data.size == 1:
-        s.put(s.same("LEAKY_RELU", [x], alpha=float(data[0])), order)
+    count = slope.value.data.numel()
+    if count == 1:
+        s.put(s.same("LEAKY_RELU", [x], alpha=float(slope.value.data)), order)
         return
     shape = [1] * (len(order) - 1)
-    shape[order.index(1) - 1] = data.size
-    s.put(s.same("PRELU", [x, s.const(np.ascontiguousarray(data.reshape(shape)), slope.value.name)]), order)
+    shape[order.index(1) - 1] = count
+    if s.integer and slope.q is None:
+        slopes = s.const(slope.value.data.reshape(shape).numpy(), slope.value.name)
+    else:
+        slopes = s.b.reshape(s.tensor(slope), shape)
+    s.put(s.same("PRELU", [x, slopes]), order)
 
 
 @lowers("aten.softplus.default")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from ..graph import Read
@@ -16,7 +17,7 @@ def take(s: Site, tensor: int, axis: int, picks: Sequence[int]) -> int:
     picks = [int(p) % size for p in picks]
     if picks == list(range(size)):
         return tensor
-    steps = {b - a for a, b in zip(picks, picks[1:], strict=False)} or {1}
+    steps = {b - a for a, b in itertools.pairwise(picks)} or {1}
     if len(steps) == 1 and (step := next(iter(steps))) > 0:
         return part(s, tensor, axis, picks[0], picks[-1] + 1, step)
     shape = list(s.shape(tensor))

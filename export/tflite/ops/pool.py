@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..layout import channels_last
 from ..lower import Site, lowers
+from ..plan import Quant
 from .pad import constant_pad
 from .slices import part
 from .window import explicit, is_same
@@ -81,7 +82,7 @@ def _dilated(s: Site, x: int, size: list[int], kernel: list[int], stride: list[i
     return best
 
 
-@lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", integer=True)
+@lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", shared=True)
 def avg_pool(s: Site) -> None:
     """AVERAGE_POOL_2D. torch counts the padding (unless told not to): then PAD; TFLite's SAME doesn't count it."""
     import numpy as np
@@ -139,10 +140,10 @@ def adaptive_avg_pool(s: Site) -> None:
         return
     if height % size[0] == 0 and width % size[1] == 0:
         kernel = [height // size[0], width // size[1]]
-        if kernel == [1, 1]:
-            _give(s, x if not s.integer else s.b.convert(x, s.q), rank)
-            return
-        _give(s, _run(s, "AVERAGE_POOL_2D", x, (n, *size, channels), kernel, kernel, False), rank)
+        if kernel != [1, 1]:  # the integer kernel keeps the input's scale
+            q = s.quant(x) if s.integer else None
+            x = _run(s, "AVERAGE_POOL_2D", x, (n, *size, channels), kernel, kernel, False, q)
+        _give(s, x, rank)
         return
     for axis in (1, 2):
         x = _windows(s, x, axis, size[axis - 1], "MEAN")
@@ -185,11 +186,12 @@ def _windows(s: Site, x: int, axis: int, count: int, op: str) -> int:
     return s.run("CONCATENATION", pieces, shape, axis=axis, fusedActivationFunction="NONE")
 
 
-def _run(s: Site, op: str, x: int, shape: tuple[int, ...], kernel: list[int], stride: list[int], same: bool) -> int:
+def _run(s: Site, op: str, x: int, shape: tuple[int, ...], kernel: list[int], stride: list[int], same: bool, q: Quant | None = None) -> int:
     return s.run(
         op,
         [x],
         shape,
+        q=q,
         padding="SAME" if same else "VALID",
         filterHeight=kernel[0],
         filterWidth=kernel[1],

@@ -100,7 +100,8 @@ class _Cell:
     def __init__(self, s: Site, weights: list[Read], n: int, gates: int, rows: list[int]) -> None:
         self.s, self.n = s, n
         w, u, *biases = (r.value.data for r in weights)
-        assert w is not None and u is not None
+        assert w is not None
+        assert u is not None
         self.hidden = u.shape[1]
 
         def ordered(data: Any) -> Any:

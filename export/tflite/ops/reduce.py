@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..layout import stored
+from ..layout import identity, stored
 from ..lower import Site, lowers
 
 

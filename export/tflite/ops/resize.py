@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..graph import Op
 from ..layout import NHWC, channels_last
 from ..lower import Site, lowers
 
 
-@lowers("aten.upsample_bilinear2d.vec", "aten.upsample_bilinear2d.default", transparent=True)
+@lowers("aten.upsample_bilinear2d.vec", "aten.upsample_bilinear2d.default", integer=lambda op: not odd_scale(op), shared=True)
 def bilinear(s: Site) -> None:
     """RESIZE_BILINEAR with either corner rule; a scale that isn't out / in by matrices."""
     aligned = bool(s["align_corners"])
-    if aligned or not _odd_scale(s):
+    if aligned or not odd_scale(s.op):
         _resize(s, "RESIZE_BILINEAR", alignCorners=aligned, halfPixelCenters=not aligned)
         return
     _matrices(s, lambda x, size, scale: _torch(x, size, scale, "bilinear"))
@@ -28,7 +29,7 @@ def bilinear(s: Site) -> None:
 def nearest(s: Site) -> None:
     """RESIZE_NEAREST_NEIGHBOR where it picks the pixels that torch picks, else one GATHER an axis."""
     exact = "exact" in s.op.name
-    picks = [_picks(i, o, f, exact) for i, o, f in zip(s["input"].shape[2:], s.out.shape[2:], _scales(s), strict=True)]
+    picks = [_picks(i, o, f, exact) for i, o, f in zip(s["input"].shape[2:], s.out.shape[2:], _scales(s.op), strict=True)]
     if all(p == _tflite_picks(i, len(p), exact) for p, i in zip(picks, s["input"].shape[2:], strict=True)):
         _resize(s, "RESIZE_NEAREST_NEIGHBOR", alignCorners=False, halfPixelCenters=exact)
         return
@@ -45,7 +46,7 @@ def nearest_line(s: Site) -> None:
     """A line is an image of height one."""
     from .gather import take
 
-    picks = _picks(s["input"].shape[2], s.out.shape[2], _scales(s)[0], False)
+    picks = _picks(s["input"].shape[2], s.out.shape[2], _scales(s.op)[0], False)
     s.put(take(s, s.tensor(s["input"], channels_last(3)), 1, picks), channels_last(3))
 
 
@@ -73,14 +74,17 @@ def _resize(s: Site, op: str, **options: Any) -> None:
     s.put(s.run(op, [x, s.b.ints(list(s.out.shape[2:]), "size")], (s.shape(x)[0], *s.out.shape[2:], s.shape(x)[3]), **options), NHWC)
 
 
-def _scales(s: Site) -> list[float | None]:
+def _scales(op: Op) -> list[float | None]:
     """The factors torch computes positions with, None where it takes out / in."""
-    factors = s["scale_factors"] or [s["scales_h"], s["scales_w"]] if len(s.out.shape) == 4 else s["scale_factors"] or [s["scales"]]
+    rank = len(op.outputs[0].shape)
+    names = ["scales_h", "scales_w"] if rank == 4 else ["scales"]
+    factors = op.args.get("scale_factors") or [op.args.get(n) for n in names]
     return [None if f is None else float(f) for f in factors]
 
 
-def _odd_scale(s: Site) -> bool:
-    sides = zip(s["input"].shape[2:], s.out.shape[2:], _scales(s), strict=True)
+def odd_scale(op: Op) -> bool:
+    """Whether torch computes positions with a factor that isn't out / in; the integer kernel can't."""
+    sides = zip(op.args["input"].shape[2:], op.outputs[0].shape[2:], _scales(op), strict=True)
     return any(f is not None and abs(i * f - o) > 1e-6 for i, o, f in sides)
 
 
@@ -115,7 +119,7 @@ def _matrices(s: Site, resize: Any) -> None:
     rank = len(s.out.shape)
     x = s.tensor(s["input"], channels_last(rank))
     n, channels = s.out.shape[:2]
-    sides, outs, scales = list(s["input"].shape[2:]), list(s.out.shape[2:]), _scales(s)
+    sides, outs, scales = list(s["input"].shape[2:]), list(s.out.shape[2:]), _scales(s.op)
     if rank == 3:
         sides, outs, scales = [1, *sides], [1, *outs], [None, *scales]
     for axis, (side, out, scale) in enumerate(zip(sides, outs, scales, strict=True)):
