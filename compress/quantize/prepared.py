@@ -91,7 +91,7 @@ def convert(prepared: Prepared) -> GraphModule:
 
     hold_biases(prepared)
     names = _weight_names(prepared)
-    with quiet():
+    with quiet(), torch.random.fork_rng(devices=[]):  # its constant folding draws random numbers
         graph = pt2e("quantize_pt2e").convert_pt2e(prepared.graph)
     for node in graph.graph.nodes:
         node.meta.pop("quantization_annotation", None)

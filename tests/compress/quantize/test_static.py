@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from packlight.compress.passes import Context, make, run_passes
 from packlight.compress.quantize.affine import sqnr_db
 from packlight.compress.quantize.static import Quantize, QuantizeSettings, integer_layers
+from packlight.compress.quantize.torchao import installed
 from packlight.core.bundle import Bundle
 from packlight.core.errors import RecipeError
 
-pytest.importorskip("torchao", reason="torchao is not installed; quantization is an extra")
+pytestmark = pytest.mark.skipif(not installed(), reason="torchao is not installed; quantization is an extra")
 
 
 @pytest.fixture(scope="module")
