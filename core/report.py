@@ -32,10 +32,12 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds of single inferences, in the order they ran.
+    """Seconds of single inferences, in the order they ran: ``launches`` processes one after the other, equally many runs of each.
 
-    ``p90_confidence`` is the confidence with which the order statistic given bounds the 90th percentile from above.
-    ``ci95_s`` is the 95 % interval of the median.
+    ``p90_confidence`` is the confidence with which the order statistic given bounds the 90th percentile from above; ``percentile_s`` and
+    ``percentile_confidence`` are the same for the ``percentile`` that was asked for. ``ci95_s`` is the 95 % interval of the
+    median. ``warmup_s`` are the runs that don't count. ``cold_start_s`` is from opening the file to its first output, the runtime already
+    imported; ``first_s`` the first inference of it.
     """
 
     values_s: tuple[float, ...] = ()
@@ -46,8 +48,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     ci95_s: tuple[float, float] | None = None
     verdict: Literal["stable", "unstable", "inconclusive"] = "inconclusive"
     why: str = ""
+    percentile: float = 0.9
+    percentile_s: float | None = None
+    percentile_confidence: float | None = None
     threads: int = 1
     batch: int = 1
+    launches: int = 1
     cold_start_s: float | None = None
     first_s: float | None = None
 
@@ -116,13 +122,14 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """The model as it came."""
+    """The model as it came; ``labels`` name its classes where they are known."""
 
     name: str
     parameters: int
     macs: int | None
     metric: Metric | None = None
     source: str = ""
+    labels: tuple[str, ...] = ()
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

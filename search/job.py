@@ -197,7 +197,14 @@ def _report(job: Job, stages: Stages, reference: Metric, judged: Judgement, base
     return Report(
         packlight=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        model=Model(name=job.bundle.name, parameters=job.bundle.parameters(), macs=macs(job.bundle), metric=reference, source=job.source),
+        model=Model(
+            name=job.bundle.name,
+            parameters=job.bundle.parameters(),
+            macs=macs(job.bundle),
+            metric=reference,
+            source=job.source,
+            labels=job.bundle.labels or (job.data.test.classes if job.data.test else ()),
+        ),
         task=job.task.name,
         target=job.target.name,
         environment=bench.environment,

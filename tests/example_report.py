@@ -10,6 +10,14 @@ from packlight.core.report import Environment, Gate, Latency, Measurement, Memor
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 RECALL = (0.935, 0.967, 0.886, 0.834, 0.934, 0.869, 0.949, 0.945, 0.957, 0.948)
+TRUST = {
+    "against": "the model as it came, in torch",
+    "n": 10_000,
+    "changed": 92,
+    "good_to_bad": 41,
+    "bad_to_good": 33,
+    "agreement": {"resnet20.int8.onnx (onnxruntime)": 0.9961},
+}
 
 
 def latency(median_s: float, seed: int, verdict: str = "stable", why: str = "") -> Latency:
@@ -33,7 +41,7 @@ def latency(median_s: float, seed: int, verdict: str = "stable", why: str = "") 
 def top1(correct: int, changes: tuple[float, ...]) -> Metric:
     value, n = correct / 10_000, 10_000
     half = 1.96 * (value * (1 - value) / n) ** 0.5
-    per_class = {c: round(r + d, 4) for c, r, d in zip(CLASSES, RECALL, changes, strict=True)}
+    per_class = [{"recall": round(r + d, 4), "n": 1000} for r, d in zip(RECALL, changes, strict=True)]
     return Metric(name="top1", value=value, n=n, ci95=(value - half, value + half), unit="%", more={"top5": 0.9972, "per_class": per_class})
 
 
@@ -62,7 +70,7 @@ def measurement(
         memory=Memory(peak_bytes=61_000_000 + bytes, before_bytes=48_000_000),
         metric=metric,
         speedup=speedup,
-        trust={"flips": {"n": 10_000, "changed": 92, "good_to_bad": 41, "bad_to_good": 33}} if integer else None,
+        trust=TRUST if integer else None,
         recommended=runtime == "openvino" and integer,
         notes=("slower than its float file: its gain is size",) if runtime == "litert" and integer else (),
     )
@@ -94,7 +102,7 @@ def example_report() -> Report:
     return Report(
         packlight="0.1.0",
         created="2026-11-24T06:30:00+00:00",
-        model=Model(name="resnet20", parameters=272_474, macs=40_813_184, metric=fp32, source="cifar_resnet.py:resnet20"),
+        model=Model(name="resnet20", parameters=272_474, macs=40_813_184, metric=fp32, source="cifar_resnet.py:resnet20", labels=CLASSES),
         task="classification",
         target="x86-64-avx2",
         environment=Environment(

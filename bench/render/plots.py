@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import require
-from ...core.report import Measurement, Report
+from ...core.report import Measurement, Metric, Report
 from . import units, words
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def latency_distributions(report: Report) -> str:
 def per_class(report: Report) -> str:
     """How each class's accuracy changed, in points, from the model as it came to the recommended file; "" where it isn't known."""
     subject = words.subject(report)
-    before = class_accuracies(report.model.metric)
-    after = class_accuracies(subject.metric) if subject else {}
+    before = class_accuracies(report.model.metric, report.model.labels)
+    after = class_accuracies(subject.metric, report.model.labels) if subject else {}
     changes = sorted(((100 * (after[c] - before[c]), c) for c in before if c in after), key=lambda pair: (pair[0], pair[1]))
     if not changes:
         return ""
@@ -98,15 +98,14 @@ def per_class(report: Report) -> str:
         return save("Change of accuracy per class")
 
 
-def class_accuracies(metric: Any) -> dict[str, float]:
-    """A metric's per-class accuracies, fractions by class name; empty where there are none."""
+def class_accuracies(metric: Metric | None, labels: Sequence[str] = ()) -> dict[str, float]:
+    """A metric's recall of each class, fractions by the class's name (its number where it has none); empty where there are none."""
     found = metric.more.get("per_class") if metric is not None else None
-    if isinstance(found, list | tuple):
-        found = {str(i): value for i, value in enumerate(found)}
-    if not isinstance(found, dict):
+    if not isinstance(found, list | tuple):
         return {}
-    plain = {str(k): v.get("accuracy", v.get("value")) if isinstance(v, dict) else v for k, v in found.items()}
-    return {k: float(v) for k, v in plain.items() if isinstance(v, int | float) and math.isfinite(v)}
+    recalls = [c.get("recall") if isinstance(c, dict) else None for c in found]
+    names = labels if len(labels) == len(recalls) and len(set(labels)) == len(labels) else [str(i) for i in range(len(recalls))]
+    return {name: float(r) for name, r in zip(names, recalls, strict=True) if isinstance(r, int | float) and math.isfinite(r)}
 
 
 def _scatter(report: Report, found: Sequence[Measurement], across: Callable[[Any], float], label: str, title: str) -> str:

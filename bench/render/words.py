@@ -124,7 +124,7 @@ def _lost(report: Report, m: Measurement) -> Iterator[str]:
     )
     values = f"{units.metric(reference)} → {units.metric(m.metric)}"
     yield f"{name[:1].upper() + name[1:]}: {values}, {change}, on {m.metric.n:,} samples (95 % interval {units.metric_span(m.metric)})."
-    flips = (m.trust or {}).get("flips")
-    if isinstance(flips, dict) and flips.get("n"):
+    flips = m.trust or {}
+    if flips.get("n"):
         answers = f"{flips.get('changed', 0):,} of {flips['n']:,} answers changed"
         yield f"{answers}: {flips.get('good_to_bad', 0):,} from right to wrong, {flips.get('bad_to_good', 0):,} from wrong to right."

@@ -231,10 +231,10 @@ class TestPage:
     def test_everything_is_escaped(self) -> None:
         report = example_report()
         m = msgspec.structs.replace(report.artifacts[0], file=EVIL, runtime=EVIL, notes=(EVIL,), why={EVIL: EVIL})
-        metric = msgspec.structs.replace(m.metric, name=EVIL, unit=EVIL, more={"per_class": {EVIL: 0.5, "b": 0.6}})
+        metric = msgspec.structs.replace(m.metric, name=EVIL, unit=EVIL, more={"per_class": [{"recall": 0.5}, {"recall": None}, EVIL]})
         m = msgspec.structs.replace(m, metric=metric, precision=EVIL, recommended=True)
         step = msgspec.structs.replace(report.history[0], name=EVIL, settings={EVIL: EVIL}, changes={EVIL: [EVIL]})
-        model = msgspec.structs.replace(report.model, name=EVIL, source=EVIL, metric=metric)
+        model = msgspec.structs.replace(report.model, name=EVIL, source=EVIL, metric=metric, labels=(EVIL, "b", "c"))
         environment = msgspec.structs.replace(report.environment, cpu=EVIL, versions={EVIL: EVIL}, why={"governor": EVIL})
         gate = msgspec.structs.replace(report.gates[0], name=EVIL, file=EVIL, why=EVIL)
         changed = msgspec.structs.replace(
@@ -285,7 +285,8 @@ class TestPlots:
 
     def test_classes(self) -> None:
         report = example_report()
-        assert plots.class_accuracies(report.model.metric)["cat"] == 0.834
+        assert plots.class_accuracies(report.model.metric, report.model.labels)["cat"] == 0.834
+        assert plots.class_accuracies(report.model.metric)["3"] == 0.834
         assert plots.class_accuracies(None) == {}
         text = Page(plots.per_class(report)).text
         assert "-0.90" in text.replace("−", "-")
@@ -294,10 +295,14 @@ class TestPlots:
     def test_many_classes_say_that_some_are_left_out(self) -> None:
         report = example_report()
         assert report.model.metric
-        before = msgspec.structs.replace(report.model.metric, more={"per_class": {f"c{i}": 0.5 for i in range(100)}})
-        after = msgspec.structs.replace(before, more={"per_class": {f"c{i}": 0.5 - i / 1000 for i in range(100)}})
+        before = msgspec.structs.replace(report.model.metric, more={"per_class": [{"recall": 0.5, "n": 9}] * 100})
+        after = msgspec.structs.replace(before, more={"per_class": [{"recall": 0.5 - i / 1000, "n": 9} for i in range(100)]})
         artifacts = tuple(msgspec.structs.replace(m, metric=after) for m in report.artifacts)
-        changed = msgspec.structs.replace(report, model=msgspec.structs.replace(report.model, metric=before), artifacts=artifacts)
+        changed = msgspec.structs.replace(
+            report,
+            model=msgspec.structs.replace(report.model, metric=before, labels=tuple(f"c{i}" for i in range(100))),
+            artifacts=artifacts,
+        )
         text = Page(plots.per_class(changed)).text
         assert "the 30 worst of 100 classes" in text
         assert "c99" in text
