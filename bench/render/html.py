@@ -13,6 +13,8 @@ from ...core.errors import require
 from ...core.report import Measurement, Report
 from . import plots, units, words
 
+LONG = 120  # characters of a list or table that are shown in a cell
+
 
 def html(report: Report) -> str:
     """The page. Raises MissingDependencyError where jinja2 or matplotlib is not installed (``packlight[report]``)."""
@@ -84,7 +86,7 @@ def tiles(report: Report) -> list[dict[str, str]]:
 
 
 def plain(value: Any) -> str:
-    """A JSON value in one line, strings without quotes; lists of two numbers as "before → after"."""
+    """A JSON value in one line, strings without quotes; two numbers as "before → after"; a long list or table as its size."""
     if isinstance(value, str):
         return value
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value):
@@ -95,7 +97,8 @@ def plain(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= LONG else f"{len(value)} entries, in report.json"
 
 
 def _tile(name: str, before: str, after: str, note: str) -> dict[str, str]:

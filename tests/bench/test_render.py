@@ -18,7 +18,7 @@ from example_report import example_report
 from PIL import Image
 
 from packlight.bench.render import plots, units, words
-from packlight.bench.render.html import html
+from packlight.bench.render.html import html, plain
 from packlight.bench.render.table import table
 from packlight.core.artifact import Artifact, Manifest
 from packlight.core.report import Environment, Measurement, Model, Report, json_schema
@@ -252,6 +252,22 @@ class TestPage:
         assert not any(k.startswith("on") for _, a in page.tags for k in a)
         assert "{{ 7*7 }}" in page.text
         assert page.text.count("alert('x')") > 15
+
+    @pytest.mark.parametrize(
+        ("value", "text"),
+        [
+            ("mse", "mse"),
+            ([164, 101], "164 → 101"),
+            (True, "yes"),
+            (None, "none"),
+            (41_000_000, "41,000,000"),
+            (0.123456789, "0.123457"),
+            ({"a": 1}, '{"a": 1}'),
+            (list(range(100)), "100 entries, in report.json"),
+        ],
+    )
+    def test_values_of_the_history(self, value: object, text: str) -> None:
+        assert plain(value) == text
 
     def test_the_same_report_gives_the_same_page(self, whole: str) -> None:
         assert html(example_report()) == whole
