@@ -62,13 +62,17 @@ def test_no_module_of_the_package_loads_a_framework() -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["compress", "--help"]], ids=" ".join)
 def test_help_is_quick(words: list[str]) -> None:
-    """Under 0.3 s, the best of seven: the others measure what else the machine does."""
+    """Under 0.3 s, the best of seven. Where more wants to run than there are cores, the processor time: the program waits for nothing."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    seconds = []
+    wall, processor = [], []
     for _ in range(7):
-        started = time.perf_counter()
+        before, started = os.times(), time.perf_counter()
         ran = subprocess.run([sys.executable, "-m", "packlight", *words], capture_output=True, text=True, env=environment, timeout=60)
-        seconds.append(time.perf_counter() - started)
+        wall.append(time.perf_counter() - started)
+        after = os.times()
+        processor.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert ran.returncode == 0, ran.stderr
         assert "Usage: " in ran.stdout
+    crowded = os.getloadavg()[0] > (os.cpu_count() or 1)
+    seconds = processor if crowded else wall
     assert min(seconds) < 0.3, f"best of {[round(s, 2) for s in seconds]} s"
