@@ -31,8 +31,11 @@ def baseline_of(report: Report, measured: Measurement) -> Measurement | None:
 
 
 def headline(report: Report) -> str:
-    """One sentence: what to ship."""
+    """One sentence: what to ship; a report that only measured says so."""
     best = recommended(report)
+    if best is None and not reason(report):
+        count = len(report.artifacts)
+        return f"{count} file{'' if count == 1 else 's'} measured; nothing was judged."
     if best is None:
         return "No file is recommended."
     if baseline_of(report, best) is None:

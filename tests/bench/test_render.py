@@ -160,6 +160,12 @@ class TestWords:
         assert words.headline(report) == "Keep the uncompressed resnet20.fp32.xml, in openvino."
         assert "resnet20.int8.tflite" in words.gained(report)[0]
 
+    def test_no_recommendation(self) -> None:
+        assert words.headline(bare()) == "1 file measured; nothing was judged."
+        judged = msgspec.structs.replace(bare(), notes=("recommended: no file is recommended: none was measured that keeps the limits",))
+        assert words.headline(judged) == "No file is recommended."
+        assert words.reason(judged) == "Why: no file is recommended: none was measured that keeps the limits."
+
     def test_doubts(self) -> None:
         (told,) = words.doubts(example_report())
         assert told == "The latency of resnet20.int8.tflite in litert is unstable: the median drifts by 4 % over the run."
@@ -275,7 +281,7 @@ class TestPage:
     def test_nothing_measured(self) -> None:
         page = Page(html(bare()))
         assert not any(t == "svg" for t, _ in page.tags)
-        assert "No file is recommended." in page.text
+        assert "1 file measured; nothing was judged." in page.text
         assert "latency was not measured: onnxruntime is not installed" in page.text
 
     def test_matplotlib_s_settings_are_left_alone(self) -> None:
