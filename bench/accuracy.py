@@ -72,16 +72,16 @@ def _score(
 ) -> Score:
     signature = subject.artifact.signature
     rows = fixed_rows(signature) or _rows(stage.files(signature)[0], stage.count)
-    session = pusher.open(subject, stage, options, rows=rows, threads=options.score_threads or 0)
-    home = pusher.home
+    session = pusher.start(subject, stage, options, rows=rows, threads=options.score_threads or 0)
     label = f"score {subject.label}"
     try:
+        session.wait_ready()
         answer = session.ask("outputs", rows=rows, to="out", tell=lambda p: progress.step(label, p["done"], p["total"]))
         session.quit()
         outputs = []
         with tempfile.TemporaryDirectory(prefix="packlight-outputs-") as folder:
             for name, spec in zip(answer["files"], signature.outputs, strict=True):
-                link.pull(f"{home}/{name}", Path(folder) / name)
+                link.pull(f"{session.home}/{name}", Path(folder) / name)
                 stored = np.load(Path(folder) / name, allow_pickle=False)
                 outputs.append(np.moveaxis(from_door(stored, spec), 0, batch_axis(spec)) if batch_axis(spec) else from_door(stored, spec))
     finally:

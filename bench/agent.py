@@ -93,6 +93,13 @@ def mann_whitney_z(a: List[float], b: List[float]) -> float:
     return 0.0 if variance <= 0 else (u - n * m / 2.0) / variance**0.5
 
 
+def window_for(typical_s: float) -> int:
+    """Runs in a window of the warm-up test: 10, or a tenth of a second where that is more; fewer where one run is slow."""
+    if typical_s > WINDOW_S:
+        return max(2, int(10 * WINDOW_S / typical_s))
+    return min(500, max(WINDOW_RUNS, int(WINDOW_S / max(typical_s, 1e-9)) + 1))
+
+
 def _median(values: List[float]) -> float:
     ordered = sorted(values)
     middle = len(ordered) // 2
@@ -472,16 +479,12 @@ class Agent:
         return out
 
     def warm(self, max_s: float = 10.0, max_runs: int = 100000) -> None:
-        """Runs until ``stationary``, tested once a window (at least 10 runs and a tenth of a second), or until a bound."""
+        """Runs until ``stationary``, tested once a window (see ``window_for``), or until a bound."""
         values: List[float] = []
         start = time.perf_counter()
         settled = False
         while not settled and time.perf_counter() - start < max_s and len(values) < max_runs:
-            typical = _median(values[-WINDOW_RUNS:]) if values else 1.0
-            window = max(WINDOW_RUNS, int(WINDOW_S / max(typical, 1e-9)) + 1) if values else WINDOW_RUNS
-            if typical > 0.25 * max_s / WINDOW_RUNS:
-                window = 5
-            window = min(window, 500)
+            window = window_for(_median(values[-WINDOW_RUNS:])) if values else 2
             for _ in range(window):
                 values.extend(self.time(1))
                 if time.perf_counter() - start >= max_s or len(values) >= max_runs:

@@ -16,7 +16,7 @@ from scipy import stats as sps
 from ..core.errors import InputError
 from ..core.report import Latency, Measurement, Metric, Report
 from ..core.verdict import YES, Verdict, no
-from .stats import Ratio
+from .stats import Ratio, apart
 
 Speed = Literal["faster", "slower", "not proven"]
 Quality = Literal["better", "worse", "not proven"]
@@ -155,7 +155,10 @@ def _speed(before: Latency | None, after: Latency | None, least: float, why: dic
     if before is None or after is None or not before.values_s or not after.values_s:
         why["speed"] = "one of the two has no latency"
         return None, "not proven"
-    ratio = ratio_of_medians(before.values_s, after.values_s)
+    if min(before.launches, after.launches) < 2:
+        why["speed"] = "one of the two was launched only once, and processes of the same file differ: bench with more launches"
+        return None, "not proven"
+    ratio = apart(before.values_s, after.values_s, (before.launches, after.launches))
     shaky = [f"{name} is {x.verdict}" for name, x in (("the first", before), ("the second", after)) if x.verdict != "stable"]
     if shaky:
         least = max(least, SHAKY_LEAST)
@@ -166,25 +169,6 @@ def _speed(before: Latency | None, after: Latency | None, least: float, why: dic
         return ratio, "slower"
     why.setdefault("speed", f"the interval reaches into +-{least:.0%}")
     return ratio, "not proven"
-
-
-def ratio_of_medians(before: tuple[float, ...], after: tuple[float, ...], *, chunks: int = 24, draws: int = 4000, seed: int = 0) -> Ratio:
-    """Median of ``after`` over median of ``before`` with its 95 % interval.
-
-    Neighbouring runs are alike, so whole stretches of each report (``chunks`` of them, in the order they ran) are resampled, each
-    report for itself.
-    """
-    rng = np.random.default_rng(seed)
-    medians = []
-    for values in (before, after):
-        x = np.asarray(values, dtype=np.float64)
-        size = max(1, len(x) // chunks)
-        rows = x[: len(x) // size * size].reshape(-1, size)
-        pick = rng.integers(0, len(rows), (draws, len(rows)))
-        medians.append(np.array([np.median(rows[p]) for p in pick]))
-    low, high = np.quantile(medians[1] / medians[0], [0.025, 0.975])
-    value = float(np.median(after) / np.median(before))
-    return Ratio(value, min(float(low), value), max(float(high), value))
 
 
 def _quality(before: Metric | None, after: Metric | None, why: dict[str, str]) -> tuple[tuple[float, float, float] | None, Quality]:

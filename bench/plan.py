@@ -15,19 +15,21 @@ from .stats import runs_needed
 class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The user's wishes.
 
-    ``percentile`` and ``confidence`` set the least number of runs; ``runs`` overrides it. ``rounds`` is the number of interleaved
-    blocks that a speed-up is resampled from. ``block_s`` is how long one file keeps the device before the next has its turn;
-    ``budget_s`` bounds the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed batch keep
-    theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up; the first ``settle_s`` seconds of each
-    turn refill the caches and are not counted. ``score_threads`` is for accuracy, which is not timed (None: all cores).
-    ``answer_s`` is how long the device may keep silent.
+    ``percentile`` and ``confidence`` set the least number of runs; ``runs`` overrides it. ``launches`` is how often each file is
+    loaded by a fresh process, because where memory happens to lie makes one process up to a percent faster than the next;
+    ``rounds`` is the number of interleaved blocks in each. ``block_s`` is how long one file keeps the device before the next has
+    its turn; ``budget_s`` bounds the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed
+    batch keep theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up of each launch; the first
+    ``settle_s`` seconds of each turn refill the caches and are not counted. ``score_threads`` is for accuracy, which is not timed
+    (None: all cores). ``answer_s`` is how long the device may keep silent.
     """
 
     threads: int = 1
     percentile: float = 0.9
     confidence: float = 0.99
     runs: int | None = None
-    rounds: int = 24
+    launches: int = 6
+    rounds: int = 4
     block_s: float = 0.05
     budget_s: float = 30.0
     batch: int = 1
@@ -44,7 +46,8 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
             ("percentile", 0 < self.percentile < 1, "between 0 and 1"),
             ("confidence", 0 < self.confidence < 1, "between 0 and 1"),
             ("runs", self.runs is None or self.runs >= 1, "one or more"),
-            ("rounds", self.rounds >= 2, "two or more"),
+            ("launches", self.launches >= 1, "one or more"),
+            ("rounds", self.rounds >= 1, "one or more"),
             ("batch", self.batch >= 1, "one or more"),
             ("budget_s", self.budget_s > 0, "above 0"),
         ):
@@ -57,31 +60,32 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
 
 class Turns(msgspec.Struct, frozen=True):
-    """Block sizes per file and the order in which the files take their turns, round by round."""
+    """Block sizes per file and, for each launch, the order in which the files take their turns, round by round."""
 
     runs: tuple[int, ...]
-    rounds: tuple[tuple[int, ...], ...]
+    launches: tuple[tuple[tuple[int, ...], ...], ...]
 
 
-def turns(plan: BenchOptions, typical_s: Sequence[float]) -> Turns:
-    """Fits the plan to what the files cost (``typical_s``: seconds of one inference of each, from the warm-up).
+def turns(options: BenchOptions, typical_s: Sequence[float]) -> Turns:
+    """Fits the wishes to what the files cost (``typical_s``: seconds of one inference of each, from the warm-up).
 
     Each round gives every file one block; the order within a round is shuffled (seeded), so no file always runs after the
-    same neighbour. A block has as many runs as fit in ``block_s`` (at least 3 where the budget allows). A file so slow that its
-    required runs don't fit the budget gets fewer, and its verdict says so.
+    same neighbour. A block has as many runs as fit in ``block_s``, three at least. Where the slowest file doesn't fit its budget,
+    rounds are dropped, down to one a launch; a file that then has fewer runs than required is judged inconclusive.
     """
-    need = plan.required()
-    rounds = plan.rounds
+    afford = [max(1, int(options.budget_s / max(s, 1e-9))) for s in typical_s]
+    rounds = max(1, min(options.rounds, min(afford) // options.launches))
+    blocks = options.launches * rounds
     runs = []
-    for seconds in typical_s:
-        afford = max(plan.rounds, int(plan.budget_s / max(seconds, 1e-9)))
-        total = need if plan.runs is not None else min(afford, max(need, plan.rounds * _block(plan, seconds)))
-        total = min(total, afford)
-        runs.append(max(1, math.ceil(total / rounds)))
-    rng = np.random.default_rng(plan.seed)
-    order = tuple(tuple(int(i) for i in rng.permutation(len(runs))) for _ in range(rounds))
-    return Turns(tuple(runs), order)
+    for seconds, most in zip(typical_s, afford, strict=True):
+        wanted = options.required()
+        if options.runs is None:
+            wanted = max(wanted, blocks * _block(options, seconds))
+        runs.append(max(1, math.ceil(min(wanted, most) / blocks)))
+    rng = np.random.default_rng(options.seed)
+    order = [tuple(tuple(int(i) for i in rng.permutation(len(runs))) for _ in range(rounds)) for _ in range(options.launches)]
+    return Turns(tuple(runs), tuple(order))
 
 
-def _block(plan: BenchOptions, seconds: float) -> int:
-    return int(min(max(3, math.ceil(plan.block_s / max(seconds, 1e-9))), 50))
+def _block(options: BenchOptions, seconds: float) -> int:
+    return int(min(max(3, math.ceil(options.block_s / max(seconds, 1e-9))), 50))

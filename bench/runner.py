@@ -16,7 +16,7 @@ from ..core.progress import Progress, Silent
 from ..core.report import Environment, Latency, Measurement, Memory, Speedup
 from ..targets.link.link import Link
 from . import stats
-from .plan import BenchOptions, turns
+from .plan import BenchOptions, Turns, turns
 from .session import Pusher, Session, Subject, subjects_of
 from .stage import Inputs, Stage, fixed_rows
 
@@ -34,19 +34,25 @@ class Bench(msgspec.Struct, frozen=True):
 
 
 class Timed(msgspec.Struct):
-    """What one agent brought back, raw."""
+    """What the agents of one file brought back, raw: ``launches`` of blocks of seconds, in the order they ran."""
 
-    session: Session
+    subject: Subject
     rows: int
-    warm: dict[str, Any] = {}
-    blocks: list[list[float]] = []
+    hello: dict[str, Any] = {}
+    ready: dict[str, Any] = {}
+    memory: dict[str, Any] = {}
+    warm: list[dict[str, Any]] = []
+    launches: list[list[list[float]]] = []
     settling: list[float] = []
     states: list[dict[str, Any]] = []
-    memory: dict[str, Any] = {}
 
     @property
     def values(self) -> list[float]:
-        return [v for block in self.blocks for v in block]
+        return [v for launch in self.launches for block in launch for v in block]
+
+    @property
+    def unsettled(self) -> int:
+        return sum(not warm["stationary"] for warm in self.warm)
 
 
 def bench_artifacts(
@@ -64,37 +70,73 @@ def bench_artifacts(
     """
     options, progress = options or BenchOptions(), progress or Silent()
     subjects = subjects_of(artifacts)
-    with Stage(inputs, [s.artifact.signature for s in subjects], LATENCY_ROWS) as stage, contextlib.ExitStack() as stack:
+    timed = [Timed(s, fixed_rows(s.artifact.signature) or options.batch) for s in subjects]
+    with Stage(inputs, [s.artifact.signature for s in subjects], LATENCY_ROWS) as stage:
         pusher = Pusher(link)
-        timed: list[Timed] = []
-        for number, subject in enumerate(subjects):
-            progress.step("load", number, len(subjects), subject.label)
-            rows = fixed_rows(subject.artifact.signature) or options.batch
-            session = pusher.open(subject, stage, options, rows=rows, threads=options.threads)
-            stack.callback(session.stop)
-            timed.append(Timed(session, rows))
-        progress.step("load", len(subjects), len(subjects))
-        _time(timed, options, progress)
-        for one in timed:
-            one.memory = one.session.ask("memory")
-            one.session.quit()
-    return Bench(_measurements(subjects, timed, link, options), environment(link, timed[0].session.hello, timed), _notes(subjects, options))
+        plan: Turns | None = None
+        for number in range(options.launches):
+            with contextlib.ExitStack() as stack:
+                sessions = _open(timed, pusher, stage, options, stack, number, progress)
+                _warm(timed, sessions, options, number, progress)
+                if plan is None:
+                    plan = turns(options, [_typical_s(one) for one in timed])
+                _time(timed, sessions, plan, options, number, progress)
+                for one, session in zip(timed, sessions, strict=True):
+                    one.memory = one.memory or session.ask("memory")
+                    session.quit()
+        progress.step("bench", 1, 1)
+    return Bench(_measurements(subjects, timed, link, options), environment(link, timed), _notes(subjects, options))
 
 
-def _time(timed: list[Timed], options: BenchOptions, progress: Progress) -> None:
-    for number, one in enumerate(timed):
-        progress.step("warm up", number, len(timed), one.session.subject.label)
-        one.warm = one.session.ask("warm", max_s=options.warm_s, extra_s=options.warm_s)
-    typical = [stats.median(one.warm["values_s"][-20:]) for one in timed]
-    plan = turns(options, typical)
-    for number, order in enumerate(plan.rounds):
-        progress.step("bench", number, len(plan.rounds))
+def _open(
+    timed: list[Timed],
+    pusher: Pusher,
+    stage: Stage,
+    options: BenchOptions,
+    stack: contextlib.ExitStack,
+    number: int,
+    progress: Progress,
+) -> list[Session]:
+    """One fresh agent per file. The first time one after the other, so that loading is timed alone; then all at once."""
+    sessions = []
+    for index, one in enumerate(timed):
+        if number == 0:
+            progress.step("load", index, len(timed), one.subject.label)
+        session = pusher.start(one.subject, stage, options, rows=one.rows, threads=options.threads)
+        stack.callback(session.stop)
+        if number == 0:
+            session.wait_ready()
+            one.hello, one.ready = session.hello, session.ready
+        sessions.append(session)
+    for session in sessions:
+        session.wait_ready()
+    return sessions
+
+
+def _warm(timed: list[Timed], sessions: list[Session], options: BenchOptions, number: int, progress: Progress) -> None:
+    for index, (one, session) in enumerate(zip(timed, sessions, strict=True)):
+        if number == 0:
+            progress.step("warm up", index, len(timed), one.subject.label)
+        one.warm.append(session.ask("warm", max_s=options.warm_s, extra_s=options.warm_s))
+
+
+def _typical_s(one: Timed) -> float:
+    return stats.median(one.warm[0]["values_s"][-20:])
+
+
+def _time(timed: list[Timed], sessions: list[Session], plan: Turns, options: BenchOptions, number: int, progress: Progress) -> None:
+    rounds = plan.launches[number]
+    for one in timed:
+        one.launches.append([])
+    for step, order in enumerate(rounds):
+        progress.step("bench", number * len(rounds) + step, options.launches * len(rounds))
         for index in order:
-            answer = timed[index].session.ask("run", runs=plan.runs[index], settle_s=options.settle_s if typical[index] < SLOW_S else 0)
-            timed[index].blocks.append(answer["values_s"])
-            timed[index].settling += answer["settle_values_s"]
-            timed[index].states += [answer["before"], answer["state"]]
-    progress.step("bench", len(plan.rounds), len(plan.rounds))
+            one = timed[index]
+            settle_s = options.settle_s if _typical_s(one) < SLOW_S else 0.0
+            answer = sessions[index].ask("run", runs=plan.runs[index], settle_s=settle_s)
+            one.launches[-1].append(answer["values_s"])
+            one.settling += answer["settle_values_s"]
+            one.states += [answer["before"], answer["state"]]
 
 
 def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, options: BenchOptions) -> tuple[Measurement, ...]:
@@ -109,7 +151,7 @@ def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, optio
         elif timed[reference].rows != one.rows:
             why["speedup"] = f"{subjects[reference].label} has a batch of {timed[reference].rows}, this file {one.rows}"
         else:
-            ratio = stats.speedup(timed[reference].blocks, one.blocks, seed=options.seed)
+            ratio = stats.speedup(timed[reference].launches, one.launches, seed=options.seed)
             speedup = Speedup(value=ratio.value, ci95=(ratio.low, ratio.high), against=subjects[reference].label)
         if link.kind == "emulated":
             latency, speedup = None, None
@@ -140,26 +182,36 @@ def latency_of(one: Timed, options: BenchOptions) -> Latency:
     """The figures of one file's raw values. All values count; the first of each turn are kept with the warm-up."""
     values = one.values
     bound = stats.percentile(values, 0.9, options.confidence)
+    asked = stats.percentile(values, options.percentile, options.confidence)
     judged = _judge(one, options)
-    ready = one.session.ready
     return Latency(
         values_s=tuple(values),
-        warmup_s=tuple(one.warm["values_s"]) + tuple(one.settling),
+        warmup_s=(*(v for warm in one.warm for v in warm["values_s"]), *one.settling),
         median_s=stats.median(values),
         p90_s=bound.value,
         p90_confidence=bound.confidence,
-        ci95_s=stats.median_interval(values),
+        ci95_s=stats.center_interval(values, len(one.launches)),
         verdict=judged.verdict,
         why=judged.why,
+        percentile=options.percentile,
+        percentile_s=asked.value,
+        percentile_confidence=asked.confidence,
         threads=options.threads,
+        launches=len(one.launches),
         batch=one.rows,
-        cold_start_s=ready["load_s"] + ready["first_s"],
-        first_s=ready["first_s"],
+        cold_start_s=one.ready["load_s"] + one.ready["first_s"],
+        first_s=one.ready["first_s"],
     )
 
 
 def _judge(one: Timed, options: BenchOptions) -> stats.Judgement:
-    judged = stats.judge(one.values, p=options.percentile, confidence=options.confidence, stationary=one.warm["stationary"])
+    judged = stats.judge(
+        one.values,
+        p=options.percentile,
+        confidence=options.confidence,
+        stationary=3 * one.unsettled <= len(one.warm),
+        launches=len(one.launches),
+    )
     if judged.verdict == "inconclusive":
         return judged
     throttled = _grown(one.states, "throttle_count")
@@ -183,7 +235,7 @@ def stolen_share(states: list[dict[str, Any]]) -> float | None:
 
 
 def _memory(one: Timed) -> Memory:
-    before = one.session.ready["memory_before"]
+    before = one.ready["memory_before"]
     return Memory(peak_bytes=one.memory["peak_bytes"], before_bytes=before["now_bytes"], why=one.memory["why"])
 
 
@@ -200,19 +252,22 @@ def _baseline(index: int, subjects: list[Subject]) -> tuple[int | None, str]:
 
 
 def _notes(subjects: list[Subject], options: BenchOptions) -> tuple[str, ...]:
-    notes = [f"latency: single inferences, inputs ready, {options.threads} thread(s), files interleaved in {options.rounds} rounds"]
+    notes = [
+        f"latency: single inferences, inputs ready, {options.threads} thread(s), files interleaved, {options.launches} launches of each"
+    ]
     if any(s.runtime == "openvino" for s in subjects):
         notes.append("openvino runs with INFERENCE_PRECISION_HINT f32 on CPU, so that fp32 files are not computed in bf16")
     return tuple(notes)
 
 
-def environment(link: Link, hello: dict[str, Any], timed: Sequence[Timed]) -> Environment:
+def environment(link: Link, timed: Sequence[Timed]) -> Environment:
     """The device as the agents saw it, over the whole measurement."""
+    hello = timed[0].hello
     device = hello["device"]
     states = [hello["state"], *(s for one in timed for s in one.states)]
     versions: dict[str, str] = {}
     for one in timed:
-        versions.update(one.session.hello["versions"])
+        versions.update(one.hello["versions"])
     why = {**device["why"], **hello["state"]["why"]}
     return Environment(
         device=link.name,

@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.artifact import Artifact
@@ -33,12 +33,18 @@ class Subject(NamedTuple):
 
 
 class Session:
-    """A running agent. ``hello`` and ``ready`` are what it said on opening."""
+    """A running agent. ``hello`` and ``ready`` are what it said on opening, once ``wait_ready`` has heard it."""
 
-    def __init__(self, subject: Subject, link: Link, process: Process, answer_s: float) -> None:
-        self.subject, self._link, self._process, self._answer_s = subject, link, process, answer_s
-        self.hello: dict[str, Any] = self._read("hello")
-        self.ready: dict[str, Any] = self._read("ready")
+    def __init__(self, subject: Subject, link: Link, process: Process, answer_s: float, home: str) -> None:
+        self.subject, self._link, self._process, self._answer_s, self.home = subject, link, process, answer_s, home
+        self.hello: dict[str, Any] = {}
+        self.ready: dict[str, Any] = {}
+
+    def wait_ready(self) -> None:
+        """Waits until the file is loaded and has answered once."""
+        if not self.ready:
+            self.hello = self._read("hello")
+            self.ready = self._read("ready")
 
     def ask(
         self, command: str, *, tell: Callable[[dict[str, Any]], None] | None = None, extra_s: float = 0, **fields: Any
@@ -82,6 +88,7 @@ class Pusher:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._there: dict[Path, str] = {}
+        self._homes: dict[tuple[Path, str], str] = {}
         self._count = 0
         if link.python is None:
             raise LacksError(f"device '{link.name}' has no Python 3 for the benchmark agent; install python3 and numpy there")
@@ -94,12 +101,12 @@ class Pusher:
             self._there[local] = remote
         return self._there[local]
 
-    def open(self, subject: Subject, stage: Stage, options: BenchOptions, *, rows: int, threads: int, **extra: Any) -> Session:
-        """Pushes what ``subject`` needs and starts its agent."""
-        artifact, home = subject.artifact, f"subject_{self._count}"
-        self._count += 1
+    def start(self, subject: Subject, stage: Stage, options: BenchOptions, *, rows: int, threads: int, **extra: Any) -> Session:
+        """Pushes what ``subject`` needs and isn't there yet, and starts its agent."""
+        artifact = subject.artifact
+        home = self._homes.setdefault((subject.folder, artifact.file), f"subject_{len(self._homes)}")
         for name in artifact.files:
-            self._link.push(subject.folder / name, f"{home}/{name}")
+            self.push(subject.folder / name, f"{home}/{name}")
         inputs = []
         for spec, file in zip(artifact.signature.inputs, stage.files(artifact.signature), strict=True):
             inputs.append({"file": f"../{self.push(file, f'inputs/{file.name}')}", "axis": batch_axis(spec)})
@@ -119,17 +126,14 @@ class Pusher:
         with tempfile.TemporaryDirectory(prefix="packlight-plan-") as folder:
             file = Path(folder) / "plan.json"
             file.write_text(json.dumps(plan), encoding="utf-8")
-            self._link.push(file, f"{home}/plan.json")
+            name = f"plan_{self._count}.json"
+            self._link.push(file, f"{home}/{name}")
+        self._count += 1
         assert self._link.python is not None
-        command = [self._link.python, str(PurePosixPath("agent.py")), f"{home}/plan.json"]
+        command = [self._link.python, "agent.py", f"{home}/{name}"]
         env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
         process = self._link.start(command, env=env)
-        self.home = home
-        try:
-            return Session(subject, self._link, process, options.answer_s)
-        except BaseException:
-            process.stop()
-            raise
+        return Session(subject, self._link, process, options.answer_s, home)
 
 
 def subjects_of(artifacts: Sequence[Subject | tuple[Any, ...]]) -> list[Subject]:

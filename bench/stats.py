@@ -1,8 +1,8 @@
 """What raw seconds allow one to say. Arrays in, figures out; no files, no clocks, no devices.
 
-Latencies are neither normal nor free of outliers, so everything here rests on order statistics and on resampling whole
-blocks; no value is ever deleted. The intervals of one file assume independent runs; a speed-up does not: it resamples the
-interleaved blocks, which keeps what runs within a block have in common.
+Latencies are neither normal nor free of outliers, so everything here rests on order statistics and medians; no value is
+ever deleted. The intervals of one file assume independent runs; a speed-up does not: what it counts are whole launches, or
+whole blocks, which keeps what runs of one process or one moment have in common.
 
 Not for means: a mean of latencies says nothing about what a user waits for.
 """
@@ -90,21 +90,79 @@ def median_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float,
     return float(x[rank - 1]), float(x[n - rank])
 
 
-def speedup(
-    baseline: Sequence[ArrayLike], subject: Sequence[ArrayLike], *, confidence: float = 0.95, draws: int = 4000, seed: int = 0
-) -> Ratio:
-    """Median seconds of ``baseline`` over median seconds of ``subject``, from interleaved blocks; above one is faster.
+def launch_medians(values: ArrayLike, launches: int) -> NDArray[np.float64]:
+    """The median of each launch: ``values`` in the order they ran, equally many of each."""
+    x = np.asarray(values, dtype=np.float64)
+    if launches < 1 or len(x) < launches or len(x) % launches:
+        raise ValueError(f"{len(x)} values can't be {launches} launches of equally many runs")
+    return np.asarray(np.median(x.reshape(launches, -1), axis=1), dtype=np.float64)
 
-    Block i of both ran next to each other, so both saw the same machine. Pairs of blocks are resampled with replacement
-    and the ratio of the medians over all values is taken each time; the interval is the percentile interval, widened for few
-    blocks as Hesterberg does (2015, "What Teachers Should Know About the Bootstrap", 3.2): the tail a becomes
-    Phi(-sqrt(n / (n - 1)) t(n - 1, a)).
+
+def center_interval(values: ArrayLike, launches: int = 1, confidence: float = 0.95) -> tuple[float, float] | None:
+    """The interval of a file's median, distribution-free: over the medians of the launches where there are six or more, which is
+    what another process would vary by, else over the runs."""
+    if launches >= 6:
+        return median_interval(launch_medians(values, launches), confidence)
+    return median_interval(values, confidence)
+
+
+def apart(before: ArrayLike, after: ArrayLike, launches: tuple[int, int], *, confidence: float = 0.95) -> Ratio:
+    """Median of ``after`` over median of ``before``, measured at two times: Welch's interval of the log medians of the launches.
+
+    Both need two or more launches.
+    """
+    a, b = (np.log(launch_medians(x, n)) for x, n in zip((before, after), launches, strict=True))
+    va, vb = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+    middle = float(b.mean() - a.mean())
+    if va + vb == 0:
+        return Ratio(math.exp(middle), math.exp(middle), math.exp(middle))
+    freedom = (va + vb) ** 2 / (va**2 / (len(a) - 1) + vb**2 / (len(b) - 1))
+    half = float(sps.t.ppf(1 - (1 - confidence) / 2, freedom) * math.sqrt(va + vb))
+    return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+
+
+def speedup(
+    baseline: Sequence[Sequence[ArrayLike]],
+    subject: Sequence[Sequence[ArrayLike]],
+    *,
+    confidence: float = 0.95,
+    draws: int = 4000,
+    seed: int = 0,
+) -> Ratio:
+    """Median seconds of ``baseline`` over median seconds of ``subject``; above one is faster. Both are launches of blocks of runs.
+
+    Launch i of both were two processes next to each other, and block j of both ran within the same moments, so both saw the same
+    machine. Two processes of the very same file differ by up to a percent, whatever the number of runs, so the launch is
+    what is independent: with two or more launches this is Student's interval of the mean of the log ratios of their medians.
+
+    With a single launch, pairs of blocks are resampled instead, and what processes differ by is not in the interval: the
+    percentile interval of the ratio of medians, widened for few blocks as Hesterberg does (2015, "What Teachers Should Know About
+    the Bootstrap", 3.2): the tail a becomes Phi(-sqrt(n / (n - 1)) t(n - 1, a)).
     """
     n = len(baseline)
-    if n != len(subject) or n < 2:
-        raise ValueError(f"speed-up needs two or more pairs of blocks, got {n} and {len(subject)}")
+    if n != len(subject) or n < 1 or any(len(a) != len(b) for a, b in zip(baseline, subject, strict=True)):
+        raise ValueError(f"speed-up needs pairs of blocks, launch by launch; got {n} and {len(subject)} launches")
+    if n == 1:
+        return _resampled(baseline[0], subject[0], confidence, draws, seed)
+    logs = np.array([math.log(median(_flat(a)) / median(_flat(b))) for a, b in zip(baseline, subject, strict=True)])
+    half = float(sps.t.ppf(1 - (1 - confidence) / 2, n - 1) * logs.std(ddof=1) / math.sqrt(n))
+    middle = float(logs.mean())
+    return Ratio(math.exp(middle), math.exp(middle - half), math.exp(middle + half))
+
+
+def _flat(blocks: Sequence[ArrayLike]) -> NDArray[np.float64]:
+    rows = [np.asarray(b, dtype=np.float64) for b in blocks]
+    if not rows or any(not len(r) for r in rows):
+        raise ValueError("a block is empty")
+    return np.concatenate(rows)
+
+
+def _resampled(baseline: Sequence[ArrayLike], subject: Sequence[ArrayLike], confidence: float, draws: int, seed: int) -> Ratio:
+    n = len(baseline)
+    if n < 2:
+        raise ValueError("speed-up needs two launches, or two blocks of one")
+    value = median(_flat(baseline)) / median(_flat(subject))
     a, b = _matrix(baseline), _matrix(subject)
-    value = float(np.nanmedian(a) / np.nanmedian(b))
     rng = np.random.default_rng(seed)
     ratios = np.empty(draws)
     step = max(1, int(2e6 // max(1, n * (a.shape[1] + b.shape[1]))))
@@ -161,7 +219,7 @@ def outlier_share(values: ArrayLike) -> float:
     return float(np.mean(x > middle + max(5 * spread, 0.2 * middle)))
 
 
-def judge(values: ArrayLike, *, p: float = 0.9, confidence: float = 0.99, stationary: bool = True) -> Judgement:
+def judge(values: ArrayLike, *, p: float = 0.9, confidence: float = 0.99, stationary: bool = True, launches: int = 1) -> Judgement:
     """Stable, unstable or inconclusive, from the values alone; the first reason found is given with its remedy.
 
     Inconclusive: too few runs for the percentile, or a median known to worse than +-5 %. Unstable: no settled warm-up, drift
@@ -188,7 +246,7 @@ def judge(values: ArrayLike, *, p: float = 0.9, confidence: float = 0.99, statio
     share = outlier_share(x)
     if share > 0.05:
         return Judgement("unstable", f"{share:.0%} of the runs are far slower than the median: stop what else runs there")
-    interval = median_interval(x)
+    interval = center_interval(x, launches)
     middle = median(x)
     if interval is None or max(interval[1] - middle, middle - interval[0]) > 0.05 * middle:
         return Judgement("inconclusive", "the median is known to worse than 5 %: allow more runs")
@@ -214,8 +272,6 @@ def _sorted(values: ArrayLike) -> NDArray[np.float64]:
 def _matrix(blocks: Sequence[ArrayLike]) -> NDArray[np.float64]:
     """Blocks as rows, filled up with NaN."""
     rows = [np.asarray(b, dtype=np.float64) for b in blocks]
-    if any(not len(r) for r in rows):
-        raise ValueError("a block is empty")
     out = np.full((len(rows), max(len(r) for r in rows)), np.nan)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from packlight.core.errors import DataError, InputError, LacksError, StorageErro
 from packlight.targets.link.fake import Fake, Faults, Script
 from packlight.targets.link.local import Local
 
-QUICK = BenchOptions(rounds=6, block_s=0.002, warm_s=0.5)
+QUICK = BenchOptions(launches=2, rounds=3, block_s=0.002, warm_s=0.5)
 
 
 def test_all_three_runtimes_locally(files: Any) -> None:
@@ -146,13 +147,15 @@ def test_figures_come_from_the_values_the_device_gave(files: Any, pair: list[tup
     assert b.speedup.value == pytest.approx(2, rel=0.01)
     assert b.speedup.ci95[0] < 2 < b.speedup.ci95[1]
     assert b.speedup.ci95[1] - b.speedup.ci95[0] < 0.05
+    assert a.latency.launches == 6
+    assert len(a.latency.values_s) % 6 == 0
     assert bench.environment.kind == "simulated clock"
     assert bench.environment.cpu == "4 x Cortex-A72"
 
 
 def test_files_take_turns(files: Any, pair: list[tuple[Any, ...]]) -> None:
     with Fake(script=scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}))) as link:
-        bench_artifacts(pair, link, inputs=files.data(2), options=BenchOptions(rounds=10))
+        bench_artifacts(pair, link, inputs=files.data(2), options=BenchOptions(launches=2, rounds=5))
         runs = [what for doing, what in link.log if doing == "send" and '"run"' in what]
     assert len(runs) == 20
 
@@ -160,12 +163,14 @@ def test_files_take_turns(files: Any, pair: list[tuple[Any, ...]]) -> None:
 def test_a_slow_stretch_of_the_machine_does_not_move_the_speedup(files: Any, pair: list[tuple[Any, ...]]) -> None:
     """Both files suffer in the same rounds: their ratio stays, while the verdict says that the machine was not steady."""
     quiet = noisy({"a.onnx": 1.0, "b.onnx": 0.8})
-    with Fake(script=scripted(lambda file, i: quiet(file, i) * (1.5 if i > 80 else 1.0))) as link:
+    slow = itertools.count()
+    with Fake(script=scripted(lambda file, i: quiet(file, i) * (1.5 if next(slow) > 400 else 1.0))) as link:
         bench = bench_artifacts(pair, link, inputs=files.data(2))
     b = bench.measurements[1]
     assert b.speedup is not None
     assert b.latency is not None
-    assert b.speedup.ci95[0] < 1.25 < b.speedup.ci95[1]
+    assert b.speedup.value == pytest.approx(1.25, rel=0.005)
+    assert b.speedup.ci95[1] - b.speedup.ci95[0] < 0.02
     assert b.latency.verdict == "unstable"
 
 
@@ -181,9 +186,10 @@ def test_false_proofs_of_the_same_file_are_rare(files: Any, pair: list[tuple[Any
 
 def test_throttling_and_stolen_time_are_told(files: Any, pair: list[tuple[Any, ...]]) -> None:
     even = noisy({"a.onnx": 1.0, "b.onnx": 1.0})
-    with Fake(script=scripted(even, lambda turn: {**STATE, "throttle_count": turn // 50})) as link:
+    calls = itertools.count()
+    with Fake(script=scripted(even, lambda turn: {**STATE, "throttle_count": next(calls) // 50})) as link:
         assert "throttled" in bench_artifacts(pair, link, inputs=files.data(2)).measurements[0].latency.why  # type: ignore[union-attr]
-    with Fake(script=scripted(even, lambda turn: {**STATE, "steal_ticks": turn, "total_ticks": 10 * turn})) as link:
+    with Fake(script=scripted(even, lambda turn: {**STATE, "steal_ticks": (now := next(calls)), "total_ticks": 10 * now})) as link:
         latency = bench_artifacts(pair, link, inputs=files.data(2)).measurements[0].latency
     assert latency is not None
     assert "10% of this virtual machine" in latency.why
@@ -261,23 +267,29 @@ def test_an_agent_that_dies_is_told_with_its_last_words(files: Any, pair: list[t
 
 
 def test_turns_give_enough_runs_and_stay_in_the_budget() -> None:
-    options = BenchOptions(budget_s=10)
-    plan = turns(options, [1e-5, 1e-3, 0.05, 3.0])
-    totals = [r * len(plan.rounds) for r in plan.runs]
-    assert all(t >= 44 for t in totals[:3])
-    assert totals[2] * 0.05 <= 10
-    assert totals[3] == options.rounds, "a file too slow for the budget still gets one run a round"
-    assert all(sorted(order) == [0, 1, 2, 3] for order in plan.rounds)
-    assert len(set(plan.rounds)) > 5
-    assert turns(options, [1e-3] * 4) == turns(options, [1e-3] * 4)
+    options = BenchOptions(budget_s=20)
+    plan = turns(options, [1e-5, 1e-3, 0.05])
+    blocks = sum(map(len, plan.launches))
+    assert blocks == options.launches * options.rounds
+    assert all(runs * blocks >= 44 for runs in plan.runs)
+    assert all(sorted(order) == [0, 1, 2] for launch in plan.launches for order in launch)
+    assert len({order for launch in plan.launches for order in launch}) > 3
+    assert turns(options, [1e-3] * 3) == turns(options, [1e-3] * 3)
+
+
+def test_a_file_too_slow_for_the_budget_has_fewer_rounds_and_the_others_longer_blocks() -> None:
+    plan = turns(BenchOptions(budget_s=20), [1e-3, 3.0])
+    assert [len(launch) for launch in plan.launches] == [1] * 6
+    assert plan.runs[1] == 1
+    assert plan.runs[0] * 6 >= 44
 
 
 def test_a_higher_percentile_asks_for_more_runs() -> None:
     plan = turns(BenchOptions(percentile=0.99), [0.01])
-    assert plan.runs[0] * len(plan.rounds) >= 459
+    assert plan.runs[0] * sum(map(len, plan.launches)) >= 459
 
 
-@pytest.mark.parametrize("setting", [{"threads": 0}, {"percentile": 90.0}, {"rounds": 1}, {"budget_s": 0.0}, {"runs": 0}])
+@pytest.mark.parametrize("setting", [{"threads": 0}, {"percentile": 90.0}, {"rounds": 0}, {"launches": 0}, {"budget_s": 0.0}, {"runs": 0}])
 def test_impossible_options_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(setting))):
         BenchOptions(**setting)

@@ -39,9 +39,9 @@ def test_percentile_takes_the_smallest_rank_that_suffices(n: int) -> None:
 def test_percentile_bounds_the_true_quantile_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     true = sps.lognorm(0.4).ppf(0.9)
-    bounds = [stats.percentile(rng.lognormal(0, 0.4, 120), 0.9, 0.99) for _ in range(2000)]
+    bounds = [stats.percentile(rng.lognormal(0, 0.4, 120), 0.9, 0.99) for _ in range(1000)]
     share = np.mean([b.value >= true for b in bounds])
-    assert share == pytest.approx(bounds[0].confidence, abs=0.008)
+    assert share == pytest.approx(bounds[0].confidence, abs=0.01)
 
 
 @pytest.mark.parametrize(("n", "ranks"), [(6, (1, 6)), (10, (2, 9)), (20, (6, 15)), (44, (16, 29)), (100, (40, 61))])
@@ -60,53 +60,93 @@ def test_median_interval_needs_six_values() -> None:
 def test_median_interval_covers_the_median_of_a_skewed_distribution() -> None:
     rng = np.random.default_rng(2)
     hits = 0
-    for _ in range(2000):
+    for _ in range(1000):
         low, high = stats.median_interval(rng.exponential(1, 60)) or (0, 0)
         hits += low <= np.log(2) <= high
-    assert hits / 2000 >= 0.945
+    assert hits / 1000 >= 0.94
 
 
-def blocks(rng: np.random.Generator, n: int, k: int, factor: float = 1.0, common: np.ndarray | None = None) -> list[np.ndarray]:
-    """Right-skewed runs around a level that drifts from block to block."""
-    level = np.exp(rng.normal(0, 0.02, n)) if common is None else common * np.exp(rng.normal(0, 0.02, n))
-    return [factor * level[i] * np.exp(0.03 * np.abs(rng.standard_t(3, k))) for i in range(n)]
+def launches(
+    rng: np.random.Generator, n: int, factor: float = 1.0, common: np.ndarray | None = None, process: float = 0.006
+) -> list[list[np.ndarray]]:
+    """``n`` launches of 4 blocks of 10 right-skewed runs; processes differ by ``process`` (sd), the machine drifts by ``common``."""
+    common = np.ones((n, 4)) if common is None else common
+    out = []
+    for i in range(n):
+        level = factor * np.exp(rng.normal(0, process))
+        out.append([level * common[i, j] * np.exp(0.02 * np.abs(rng.standard_t(3, 10))) for j in range(4)])
+    return out
 
 
-@pytest.mark.parametrize(("n", "k", "factor"), [(24, 5, 1.0), (24, 5, 0.7), (8, 20, 1.0)])
-def test_speedup_interval_covers_the_truth(n: int, k: int, factor: float) -> None:
+@pytest.mark.parametrize(("n", "factor"), [(6, 1.0), (3, 0.7), (12, 1.0)])
+def test_speedup_interval_covers_the_truth_in_spite_of_drift_and_of_what_processes_differ_by(n: int, factor: float) -> None:
     rng = np.random.default_rng(3)
     hits = 0
-    for draw in range(300):
-        common = np.exp(np.cumsum(rng.normal(0, 0.05, n)))  # the machine's drift, seen by both
-        ratio = stats.speedup(blocks(rng, n, k, 1.0, common), blocks(rng, n, k, factor, common), draws=600, seed=draw)
+    for _ in range(500):
+        common = np.exp(np.cumsum(rng.normal(0, 0.03, n * 4))).reshape(n, 4)  # the machine's drift, seen by both
+        ratio = stats.speedup(launches(rng, n, 1.0, common), launches(rng, n, factor, common))
         hits += ratio.low <= 1 / factor <= ratio.high
-    assert hits / 300 >= 0.93
+    assert hits / 500 == pytest.approx(0.95, abs=0.03)
 
 
-def test_speedup_finds_five_percent_in_spite_of_drift() -> None:
+def test_blocks_of_one_launch_alone_would_claim_too_much() -> None:
+    """Why launches count: the same two processes, however many blocks of them, show a difference that the file doesn't have."""
     rng = np.random.default_rng(4)
-    found = 0
+    false = 0
     for draw in range(100):
-        common = np.exp(np.cumsum(rng.normal(0, 0.01, 24)))
-        ratio = stats.speedup(blocks(rng, 24, 20, 1.0, common), blocks(rng, 24, 20, 1.05, common), draws=600, seed=draw)
-        found += ratio.high < 1
-    assert found >= 90
+        a, b = ([x for launch in launches(rng, 1) for x in launch] for _ in range(2))
+        ratio = stats.speedup([a], [b], draws=300, seed=draw)
+        false += not ratio.low <= 1 <= ratio.high
+    assert false > 20
 
 
-def test_speedup_of_equal_blocks_is_exactly_one_and_repeats() -> None:
+def test_speedup_finds_five_percent() -> None:
     rng = np.random.default_rng(5)
-    same = blocks(rng, 6, 4)
-    assert stats.speedup(same, [b.copy() for b in same]).value == 1
-    assert stats.speedup(same, blocks(rng, 6, 4), seed=1) != stats.speedup(same, blocks(rng, 6, 3), seed=1)
-    other = blocks(rng, 6, 7)
-    assert stats.speedup(same, other, seed=1) == stats.speedup(same, other, seed=1)
+    found = sum(stats.speedup(launches(rng, 6), launches(rng, 6, 1.05)).high < 1 for _ in range(200))
+    assert found >= 190
 
 
-def test_speedup_refuses_unpaired_blocks() -> None:
-    with pytest.raises(ValueError, match="two or more pairs"):
-        stats.speedup([[1.0]], [[1.0]])
-    with pytest.raises(ValueError, match="empty"):
-        stats.speedup([[1.0], []], [[1.0], [1.0]])
+def test_one_launch_resamples_its_blocks() -> None:
+    rng = np.random.default_rng(6)
+    hits = 0
+    for draw in range(150):
+        common = np.exp(np.cumsum(rng.normal(0, 0.05, (1, 24)), axis=1))
+        a, b = [
+            [level * np.exp(0.02 * np.abs(rng.standard_t(3, 5))) for level in common[0] * np.exp(rng.normal(0, 0.02, 24))] for _ in range(2)
+        ]
+        ratio = stats.speedup([a], [b], draws=600, seed=draw)
+        hits += ratio.low <= 1 <= ratio.high
+    assert hits / 150 >= 0.92
+    assert stats.speedup([a], [b], seed=1) == stats.speedup([a], [b], seed=1)
+
+
+def test_speedup_of_equal_launches_is_exactly_one() -> None:
+    same = launches(np.random.default_rng(7), 3)
+    assert stats.speedup(same, same) == stats.Ratio(1, 1, 1)
+
+
+@pytest.mark.parametrize("bad", [([[[1.0]]], [[[1.0]]]), ([[[1.0]], [[1.0]]], [[[1.0]]]), ([[[1.0], []]] * 2, [[[1.0], [1.0]]] * 2)])
+def test_speedup_refuses_what_is_not_paired(bad: tuple[list, list]) -> None:
+    with pytest.raises(ValueError, match="pairs of blocks|two blocks|empty"):
+        stats.speedup(*bad)
+
+
+def test_measured_apart_the_interval_covers_too() -> None:
+    rng = np.random.default_rng(8)
+    hits = 0
+    for _ in range(500):
+        a, b = (np.concatenate([np.concatenate(x) for x in launches(rng, n)]) for n in (6, 5))
+        ratio = stats.apart(a, b, (6, 5))
+        hits += ratio.low <= 1 <= ratio.high
+    assert hits / 500 == pytest.approx(0.95, abs=0.03)
+
+
+def test_the_interval_of_the_median_is_that_of_the_launches_where_there_are_enough() -> None:
+    values = np.repeat([1.0, 1.1, 1.2, 1.3, 1.4, 1.5], 10)
+    assert stats.center_interval(values, 6) == (1.0, 1.5)
+    assert stats.center_interval(values, 1) == stats.median_interval(values)
+    with pytest.raises(ValueError, match="7 launches"):
+        stats.launch_medians(values, 7)
 
 
 def noise(n: int = 400, seed: int = 6) -> np.ndarray:
