@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -63,6 +63,16 @@ class Console:
             self._bar.console.print(line, highlight=False, markup=False)
         else:
             click.echo(line, err=True)
+
+
+def gate_failed(why: str, as_json: bool) -> NoReturn:
+    """Ends with exit code 1 and ``why`` on stderr; where a JSON object was printed already it stays the only one on stdout."""
+    from ..core.errors import GateError
+
+    if not as_json:
+        raise GateError(why)
+    click.echo(f"packlight: {why}", err=True)
+    raise click.exceptions.Exit(GateError.exit_code)
 
 
 def show(renderable: Any) -> None:

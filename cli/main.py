@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("export", "Write files a device can run, with parity."),
     "bench": ("bench", "Latency, memory and accuracy of files on a device."),
     "compare": ("compare", "Two reports: faster, slower, or not proven."),
+    "trust": ("trust", "What compression broke, in the whole and in every class."),
     "report": ("report", "One self-contained HTML page from a report."),
     "targets": ("targets", "The known targets; one in full."),
     "doctor": ("doctor", "What works here, what is missing and how to get it."),
@@ -76,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     as_json = "--json" in arguments
     verbose = any(a in ("-v", "--verbose") for a in arguments)
     try:
-        program.main(arguments, prog_name="packlight", standalone_mode=False)
-        code = 0
+        returned = program.main(arguments, prog_name="packlight", standalone_mode=False)
+        code = returned if isinstance(returned, int) else 0  # click hands the code of an Exit back
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.Abort:

@@ -15,6 +15,9 @@
     [gates]
     max-drop = 1.0                # points of the task's metric
 
+    [trust]                       # absent: reported, not enforced; see core/trust.py
+    class-drop = 1.0
+
 A key that is not known, in the recipe or in a pass, is refused with the known ones.
 """
 
@@ -34,6 +37,7 @@ import msgspec
 
 from ..core.errors import RecipeError
 from ..core.registry import unknown
+from ..core.trust import TrustLimits
 from .passes import Pass, make, passes
 
 
@@ -66,19 +70,20 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     passes: tuple[Use, ...] = ()
     export: Export = Export()
     gates: Gates = Gates()
+    trust: TrustLimits | None = None
 
     def make_passes(self) -> list[Pass[Any]]:
         """The passes, ready to run, in order."""
         return [make_pass(step.use, step.settings) for step in self.passes]
 
     def override(self, changes: Mapping[str, Mapping[str, Any]]) -> Recipe:
-        """The same recipe with some settings changed: ``{"prune": {"macs": 0.4}, "export": {...}, "gates": {...}}``.
+        """The same recipe with some settings changed: ``{"prune": {"macs": 0.4}, "export": {...}, "gates": {...}, "trust": {...}}``.
 
         A pass that stands in the recipe more than once is changed in every place. None removes a setting.
         """
         tree = self._tree()
         for name, settings in changes.items():
-            if name in ("export", "gates"):
+            if name in ("export", "gates", "trust"):
                 places = [tree.setdefault(name, {})]
             else:
                 places = [step for step in tree["pass"] if step["use"] == name]
@@ -102,6 +107,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
         tree["pass"] = [{"use": step.use, **step.settings} for step in self.passes]
         tree["export"] = {k: list(v) for k, v in msgspec.to_builtins(self.export).items() if v}
         tree["gates"] = {k: v for k, v in msgspec.to_builtins(self.gates).items() if v is not None}
+        if self.trust is not None:
+            tree["trust"] = _changed(self.trust)
         return tree
 
 
@@ -112,6 +119,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     passes: list[dict[str, Any]] = msgspec.field(default_factory=list, name="pass")
     export: Export = Export()
     gates: Gates = Gates()
+    trust: TrustLimits | None = None
 
 
 def load_recipe(name: str) -> Recipe:
@@ -162,8 +170,8 @@ def load_passes() -> None:
 
 
 def _from_tree(tree: dict[str, Any], place: str) -> Recipe:
-    _refuse_unknown(tree, ("schema", "name", "summary", "pass", "export", "gates"), place)
-    for key, kind in (("export", Export), ("gates", Gates)):
+    _refuse_unknown(tree, ("schema", "name", "summary", "pass", "export", "gates", "trust"), place)
+    for key, kind in (("export", Export), ("gates", Gates), ("trust", TrustLimits)):
         if isinstance(tree.get(key), dict):
             _refuse_unknown(tree[key], tuple(f.encode_name for f in msgspec.structs.fields(kind)), f"{place}, [{key}]")
     try:
@@ -182,7 +190,15 @@ def _from_tree(tree: dict[str, Any], place: str) -> Recipe:
         except RecipeError as error:
             raise RecipeError(f"{place}, pass {number}: {error}") from error
         steps.append(Use(use=use, settings=settings))
-    return Recipe(name=file.name or "recipe", summary=file.summary, passes=tuple(steps), export=file.export, gates=file.gates)
+    return Recipe(
+        name=file.name or "recipe", summary=file.summary, passes=tuple(steps), export=file.export, gates=file.gates, trust=file.trust
+    )
+
+
+def _changed(limits: TrustLimits) -> dict[str, Any]:
+    """The limits that are not the defaults; one that is left out is written as 100, which never fails."""
+    usual = msgspec.to_builtins(TrustLimits())
+    return {k: 100.0 if v is None else v for k, v in msgspec.to_builtins(limits).items() if v != usual[k] or k == "alpha"}
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: tuple[str, ...], place: str) -> None:

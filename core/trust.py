@@ -9,7 +9,7 @@ from .errors import RecipeError
 
 class TrustLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
     """What the gate tolerates. A check fails where the data prove a loss greater than its limit, all checks of a run together
-    at the error rate ``alpha``; None leaves a check out. Points are hundredths of a share.
+    at the error rate ``alpha``; None leaves a check out, and so does 100 (for TOML, which has no None). Points are hundredths of a share.
 
     ``drop``: points of the whole's metric. ``class_drop``: points of recall of one class. ``class_errors``: more errors that
     involve one class (its own missed, others taken for it), in points of the class's size. ``group_drop``: points of one group of
@@ -35,8 +35,8 @@ class TrustLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     def __post_init__(self) -> None:
         for name in ("drop", "class_drop", "class_errors", "group_drop", "ece_rise", "flips", "value_drop", "edit_rise"):
             value = getattr(self, name)
-            if value is not None and not 0 <= value < 100:
-                raise RecipeError(f"trust: {name.replace('_', '-')} is {value:g}; it must lie between 0 and 100")
+            if value is not None and not 0 <= value <= 100:
+                raise RecipeError(f"trust: {name.replace('_', '-')} is {value:g}; it must lie between 0 and 100 (which never fails)")
         if not 0 < self.alpha < 0.5:
             raise RecipeError(f"trust: alpha is {self.alpha:g}; it must lie between 0 and 0.5")
         for name, count in (("min-samples", self.min_samples), ("min-class", self.min_class)):
