@@ -18,10 +18,11 @@ import msgspec
 from ..core.bundle import Bundle, flatten_outputs
 from ..core.errors import RecipeError
 from ..core.verdict import YES, Verdict, no
+from ..tasks.samples import gather_targets
 from .augment import Augment
-from .objective import soft_loss
+from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
-from .train import Positive, Share, Teacher, TrainSettings, fit
+from .train import Count, Positive, Share, TrainSettings, fit
 
 if TYPE_CHECKING:
     from ..tasks.samples import Samples
@@ -33,11 +34,15 @@ _WORDS = ("shift", "flip", "zoom")
 
 
 class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
-    """``alpha``: weight of the teacher against the labels. ``temperature`` softens both outputs. ``views``: see ``Teacher``."""
+    """``alpha``: weight of the teacher against the labels. ``loss``: how outputs are compared, "task" for the task's own way or one of
+    ``compress.distill`` ("kd", "dkd", "dist"); ``temperature`` softens them. ``hints``: losses between layers. ``views``: how
+    many augmentations of each image are used in turn, for which the teacher is asked only once (None: new ones every epoch)."""
 
     alpha: Share = 0.7
+    loss: str = "task"
     temperature: Positive = 4.0
-    views: int | None = None
+    hints: tuple[HintSettings, ...] = ()
+    views: Count | None = None
 
 
 _DEFAULT = FinetuneSettings()
@@ -54,7 +59,11 @@ class Finetune:
         self.settings = settings
 
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
-        return trainable(bundle, context, self.settings)
+        settings = self.settings
+        verdict = trainable(bundle, context, settings)
+        if not verdict or (settings.alpha == 0 and not settings.hints):
+            return verdict
+        return check(settings.loss, settings.hints, bundle, context.teacher)
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         began = time.monotonic()
@@ -62,13 +71,21 @@ class Finetune:
         assert task is not None
         assert train is not None
         graph = bundle.copy_graph()
-        teacher = None
-        if context.teacher is not None and settings.alpha > 0:
-            outputs = len(context.teacher.signature.outputs)
-            soft = soft_loss(task, settings.temperature)
-            teacher = Teacher(context.teacher.copy_graph(), outputs, settings.alpha, soft, views=settings.views)
+        teacher, told = None, {"teacher": None}
+        if context.teacher is not None and (settings.alpha > 0 or settings.hints):
+            teacher, told = make_teacher(
+                settings.loss,
+                settings.hints,
+                bundle,
+                context.teacher,
+                task,
+                alpha=settings.alpha,
+                temperature=settings.temperature,
+                views=settings.views,
+                seed=context.seed,
+            )
         plan = augmentation(settings.augment, bundle, context)
-        context.progress.say(f"  augmentation: {plan}; teacher: {context.teacher.name if teacher and context.teacher else 'none'}")
+        context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
         trained = fit(
             graph,
             len(bundle.signature.outputs),
@@ -84,7 +101,7 @@ class Finetune:
             progress=context.progress,
             began=began,
         )
-        changes = {**trained.changes(), "augment": str(plan), "teacher": context.teacher.name if teacher and context.teacher else None}
+        changes = {**trained.changes(), "augment": str(plan), **told}
         if trained.best_epoch == 0 and context.val is not None:
             return PassResult(bundle, False, {**changes, "why": "no epoch scored better on the validation data than what came in"})
         return PassResult(bundle.replace(graph=graph), True, changes)
@@ -112,6 +129,8 @@ def trainable(bundle: Bundle, context: Context, settings: TrainSettings) -> Verd
     fits = context.task.fits(bundle.signature, context.train)
     if not fits:
         return fits
+    if context.teacher is None and gather_targets(context.train) is None:
+        return no("the training data has no labels and there is no teacher; give one of them")
     if settings.label_smoothing and "smoothing" not in inspect.signature(context.task.loss).parameters:
         return no(f"label-smoothing has no meaning for task '{context.task.name}'; leave it at 0")
     teacher = context.teacher

@@ -1,6 +1,6 @@
 """What training minimises, as one module: the task's loss, a teacher's outputs, and losses between layers.
 
-    loss = (1 - a) task(outputs, target) + a soft(outputs, teacher outputs) + sum of w_i loss_i(student layer, teacher layer)
+    loss = (1 - a) task(outputs, target) + a soft(outputs, teacher outputs) + sum of w_i hint_i(student layer, teacher layer)
 
 All of it happens inside the module's forward, so that the parameters of adapters are trained, checkpointed and averaged between
 processes like any other. Without a target the first term is left out; without a teacher the others are.
@@ -8,6 +8,7 @@ processes like any other. Without a target the first term is left out; without a
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,15 @@ SoftLoss = Callable[[Sequence["Tensor"], Sequence["Tensor"], "Tensor | None"], "
 """(student outputs, teacher outputs, target) -> scalar."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A loss between a layer of the student and one of the teacher, in the order of the taps; off after ``until`` of the run."""
+
+    weight: float
+    until: float
+    loss: torch.nn.Module
+
+
 def objective(
     network: GraphModule,
     outputs: int,
@@ -33,12 +43,11 @@ def objective(
     alpha: float,
     soft: SoftLoss | None,
     smoothing: float,
-    layers: Sequence[tuple[float, torch.nn.Module]] = (),
+    layers: Sequence[Layer] = (),
 ) -> torch.nn.Module:
-    """A module ``(inputs, target, mix, teacher outputs, teacher layers) -> (loss, parts)``.
+    """A module ``(inputs, target, mix, teacher outputs, teacher layers, progress) -> (loss, parts)``.
 
-    ``network`` gives its ``outputs`` outputs and then one tensor for each of ``layers``, which pair a weight with a module
-    ``(student, teacher) -> scalar``.
+    ``network`` gives its ``outputs`` outputs and then one tensor for each of ``layers``. ``progress`` in [0, 1] is how far the run is.
     """
     import torch
 
@@ -49,7 +58,7 @@ def objective(
         def __init__(self) -> None:
             super().__init__()
             self.network = network
-            self.pairs = torch.nn.ModuleList(module for _, module in layers)
+            self.pairs = torch.nn.ModuleList(layer.loss for layer in layers)
 
         def forward(
             self,
@@ -58,6 +67,7 @@ def objective(
             mix: Mix | None,
             taught: Sequence[Tensor] | None,
             teacher_layers: Sequence[Tensor],
+            progress: float,
         ) -> tuple[Tensor, dict[str, Tensor]]:
             results = self.network(*inputs)
             own, student_layers = results[:outputs], results[outputs:]
@@ -74,10 +84,11 @@ def objective(
                 loss = soft(own, taught, None if mix is not None else target)
                 parts["soft"] = loss.detach()
                 terms.append((share if target is not None else 1.0) * loss)
-            for (weight, _), pair, mine, theirs in zip(layers, self.pairs, student_layers, teacher_layers, strict=True):
-                loss = pair(mine, theirs)
-                parts["layers"] = parts.get("layers", 0.0) + loss.detach()
-                terms.append(weight * loss)
+            for layer, loss_of, mine, theirs in zip(layers, self.pairs, student_layers, teacher_layers, strict=True):
+                weight = layer.weight if progress <= layer.until else 0.0
+                loss = weight * loss_of(mine, theirs)
+                parts["hints"] = parts.get("hints", 0.0) + loss.detach()
+                terms.append(loss)
             return torch.stack([t.float() for t in terms]).sum(), parts
 
     return Objective()

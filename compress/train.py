@@ -26,7 +26,7 @@ from .augment import Augment, mix
 from .checkpoint import fingerprint, load_checkpoint, save_checkpoint
 from .feed import Batch, Feed, ahead
 from .modes import twin, undecayed
-from .objective import SoftLoss, objective
+from .objective import Layer, SoftLoss, objective
 from .passes import Settings
 from .schedule import Budget, Shape, factor
 
@@ -83,7 +83,7 @@ class TrainSettings(Settings, frozen=True, kw_only=True):
 class Teacher:
     """What the student learns from. ``graph`` gives outputs and then ``taps``; ``outputs`` is the number of outputs.
 
-    ``layers`` pair a weight with a module (student layer, teacher layer) -> scalar, in the order of ``student_taps`` and ``taps``.
+    ``layers`` are losses between layers, in the order of ``student_taps`` and ``taps``.
     ``views``: how many different augmentations of the data are used in turn; its outputs for each are computed once and kept.
     None draws a new one each epoch and computes them each time.
     """
@@ -94,7 +94,7 @@ class Teacher:
     soft: SoftLoss | None
     taps: tuple[str, ...] = ()
     student_taps: tuple[str, ...] = ()
-    layers: Sequence[tuple[float, torch.nn.Module]] = ()
+    layers: Sequence[Layer] = ()
     views: int | None = None
 
 
@@ -268,7 +268,7 @@ class _Run:
             inputs = (first, *batch.inputs[1:])
             taught, layers = self.cache.outputs(inputs, batch.rows, view, kept=pairing is None)
             with self.fabric.no_backward_sync(self.module, enabled=part + 1 < settings.accumulate):
-                loss, parts = self.module(inputs, batch.target, pairing, taught, layers)
+                loss, parts = self.module(inputs, batch.target, pairing, taught, layers, self.budget.progress)
                 self.fabric.backward(loss / settings.accumulate)
             value = float(loss.detach())
             if not math.isfinite(value):
@@ -422,6 +422,7 @@ class _Run:
         teacher = self.teacher
         about = [msgspec.to_builtins(self.settings), self.seed, self.label, len(train), train.source, msgspec.to_builtins(plan)]
         about += [teacher.alpha, list(teacher.taps), list(teacher.student_taps), teacher.views] if teacher else []
+        about += [[layer.weight, layer.until] for layer in teacher.layers] if teacher else []
         states = [self.graph.state_dict()] + ([teacher.graph.state_dict()] if teacher else [])
         return fingerprint(about, *states)
 
