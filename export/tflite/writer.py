@@ -31,6 +31,7 @@ _OPTIONS = {  # operators whose options don't have their name in the schema
     "MINIMUM": "MaximumMinimumOptions",
     "CONV_2D": "Conv2DOptions",
     "CONV_3D": "Conv3DOptions",
+    "BATCH_MATMUL": "BatchMatMulOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
     "L2_NORMALIZATION": "L2NormOptions",
     "TOPK_V2": "TopKV2Options",

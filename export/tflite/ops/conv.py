@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..graph import Read
+from ..graph import Read, Value
 from ..layout import NHWC, channels_last
 from ..lower import Site, lowers
+from .pad import constant_pad
 from .weights import bias, weight
 from .window import explicit, is_same
 
@@ -60,7 +61,7 @@ def convolve(
     if not same:
         x = explicit(s, x, pads)
     outputs = filters.shape[0]
-    depthwise = groups == inputs and groups > 1
+    depthwise = groups == inputs and (groups > 1 or (outputs > 1 and filters.value.name.endswith(".picks")))
     w = weight(s, filters, _order(flat, depthwise), flat)
     b = bias(s, offsets, x, w, outputs)
     options = {
@@ -88,3 +89,37 @@ def _named(padding: str, kernel: list[int], dilation: list[int]) -> list[tuple[i
     """torch's "same" puts the odd zero at the end."""
     totals = [d * (k - 1) if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
     return [(t // 2, t - t // 2) for t in totals]
+
+
+@lowers("aten.conv3d.default")
+def conv3d(s: Site) -> None:
+    """CONV_3D on N, D, H, W, C; its filter is (D, H, W, I, O)."""
+    if int(s["groups"]) != 1:
+        raise s.refuse(f"it has {s['groups']} groups", "use one group")
+    order = channels_last(5)
+    x = s.tensor(s["input"], order)
+    stride, dilation, padding = s.numbers("stride", 3), s.numbers("dilation", 3), s.numbers("padding", 3)
+    x = constant_pad(s, x, [(0, 0), *((p, p) for p in padding), (0, 0)], 0.0)
+    w = s.tensor(s["weight"], (2, 3, 4, 1, 0))
+    b = bias(s, s["bias"], x, w, s["weight"].shape[0])
+    options = {f"stride{a}": v for a, v in zip("DHW", stride, strict=True)} | {
+        f"dilation{a}Factor": v for a, v in zip("DHW", dilation, strict=True)
+    }
+    s.result("CONV_3D", [x, w, b], order, padding="VALID", fusedActivationFunction=s.op.fused, **options)
+
+
+@lowers("aten.im2col.default")
+def unfold(s: Site) -> None:
+    """Every window as a column: a depthwise convolution whose filters each pick one pixel of the window."""
+    import torch
+
+    kernel, dilation = s.numbers("kernel_size"), s.numbers("dilation")
+    stride, pads = s.numbers("stride"), [(p, p) for p in s.numbers("padding")]
+    x = s.tensor(s["self"], NHWC)
+    channels, area = s.shape(x)[3], kernel[0] * kernel[1]
+    picks = torch.eye(area).reshape(area, 1, *kernel).repeat(channels, 1, 1, 1)
+    y = convolve(
+        s, x, Read(Value(f"{s.op.label}.picks", tuple(picks.shape), "float32", None, picks)), None, stride, dilation, pads, channels, False
+    )
+    n, height, width, columns = s.shape(y)
+    s.put(s.b.reshape(y, (n, height * width, columns)), (0, 2, 1))

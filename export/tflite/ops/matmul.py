@@ -77,7 +77,8 @@ def addmm(s: Site) -> None:
 @lowers("aten.outer.default")
 def outer(s: Site) -> None:
     """A column times a row: MUL."""
-    x, y = (s.b.reshape(s.tensor(s[n]), shape) for n, shape in (("self", (-1, 1)), ("vec2", (1, -1))))
+    rows, columns = s.out.shape
+    x, y = s.b.reshape(s.tensor(s["self"]), (rows, 1)), s.b.reshape(s.tensor(s["vec2"]), (1, columns))
     s.put(s.run("MUL", [x, y], s.out.shape, fusedActivationFunction="NONE"))
 
 

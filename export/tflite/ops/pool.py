@@ -170,6 +170,34 @@ def adaptive_max_pool(s: Site) -> None:
     s.put(y, channels_last(4))
 
 
+@lowers("aten.avg_pool3d.default", "aten.max_pool3d.default")
+def pool3d(s: Site) -> None:
+    """Windows are boxes, so the frames are pooled first (as images), then along the frames."""
+    import numpy as np
+
+    average = "avg" in s.op.name
+    if average and (s["divisor_override"] or (not s["count_include_pad"] and any(s.numbers("padding", 3)))):
+        raise s.refuse("its padding is not counted", "use count_include_pad=True")
+    if not average and s.numbers("dilation", 3) != [1, 1, 1]:
+        raise s.refuse("it is dilated", "use a dilation of one")
+    kernel = s.numbers("kernel_size", 3)
+    stride = s.numbers("stride", 3) if s["stride"] else kernel
+    padding, order = s.numbers("padding", 3), channels_last(5)
+    x = s.tensor(s.op.args[next(iter(s.op.args))], order)
+    n, frames, height, width, channels = s.shape(x)
+    size = list(s.out.shape[2:])
+    pads = _pads((frames, height, width), size, kernel, stride, [1, 1, 1], padding)
+    if average and any(b > p for (_, b), p in zip(pads, padding, strict=True)):
+        raise s.refuse("ceil_mode makes windows hang over the edge", "use ceil_mode=False")
+    x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], 0.0 if average else float(np.finfo(np.float32).min))
+    op, depth = "AVERAGE_POOL_2D" if average else "MAX_POOL_2D", s.shape(x)[1]
+    x = s.b.reshape(x, (n * depth, *s.shape(x)[2:]))
+    x = _run(s, op, x, (n * depth, *size[1:], channels), kernel[1:], stride[1:], False)
+    x = s.b.reshape(x, (n, depth, size[1] * size[2], channels))
+    x = _run(s, op, x, (n, size[0], size[1] * size[2], channels), [kernel[0], 1], [stride[0], 1], False)
+    s.put(s.b.reshape(x, (n, *size, channels)), order)
+
+
 def _windows(s: Site, x: int, axis: int, count: int, op: str) -> int:
     """Window i of an adaptive pool is floor(i * in / out) to ceil((i + 1) * in / out)."""
     size = s.shape(x)[axis]

@@ -125,8 +125,8 @@ def _matrices(s: Site, resize: Any) -> None:
     for axis, (side, out, scale) in enumerate(zip(sides, outs, scales, strict=True)):
         if side == out and scale in (None, 1.0):
             continue
-        units = torch.eye(side).reshape(side, 1, side, 1)
-        matrix = resize(units, [out, 1], [scale, None]).reshape(side, out).T.contiguous().numpy()
+        units = torch.eye(side).reshape(1, 1, side, side)
+        matrix = resize(units, [out, side], [scale, None]).reshape(out, side).contiguous().numpy()
         before, after = (n, sides[1] * channels) if axis == 0 else (n * outs[0], channels)
         x = s.b.reshape(x, (before, side, after))
         x = s.run("BATCH_MATMUL", [s.const(matrix), x], (before, out, after), adjX=False, adjY=False)
