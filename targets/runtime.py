@@ -85,8 +85,8 @@ def versions() -> dict[str, str]:
 def open_session(path: Path, runtime: str, *, threads: int = 1, optimise: bool = True, provider: str = "") -> Session:
     """Opens ``path`` in ``runtime`` ("onnxruntime", "openvino", "litert", "tflite-runtime").
 
-    ``optimise=False`` runs the graph as written (ONNX Runtime: no graph optimisation; TFLite: no XNNPACK delegate); OpenVINO can't and
-    raises TargetError. ``provider`` is ONNX Runtime's execution provider or OpenVINO's device; "" is the CPU. Raises
+    ``optimise=False`` runs the graph as written (ONNX Runtime: no graph optimisation; OpenVINO: quantize/dequantize pairs in float;
+    TFLite: no XNNPACK delegate). ``provider`` is ONNX Runtime's execution provider or OpenVINO's device; "" is the CPU. Raises
     MissingDependencyError where the runtime, or its provider, is not installed, and InputError where it can't read the file.
     """
     known = _known(runtime)
@@ -163,8 +163,6 @@ class _OrtSession:
 
 class _OpenVinoSession:
     def __init__(self, openvino: Any, path: Path, threads: int, optimise: bool, provider: str) -> None:
-        if not optimise:
-            raise TargetError("openvino can't run a graph without its own optimisation; use optimise=True")
         core = openvino.Core()
         device = provider or "CPU"
         if device.partition(".")[0] not in {d.partition(".")[0] for d in core.available_devices}:
@@ -172,6 +170,8 @@ class _OpenVinoSession:
         settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
+            if not optimise:
+                settings["LP_TRANSFORMS_MODE"] = False
         self._model = core.compile_model(core.read_model(str(path)), device, settings)
         self._request = self._model.create_infer_request()
         self.inputs = tuple(self._door(p) for p in self._model.inputs)

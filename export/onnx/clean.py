@@ -63,7 +63,9 @@ def name_everything(model: ir.Model, bundle: Bundle, free: dict[str, str]) -> ir
     taken: set[str] = set(filter(None, doors))
     for name in list(graph.initializers):
         taken.add(name)
-    layers = {id(node): _layer(node) for node in graph.all_nodes()}
+    layers: dict[int, str] = {}
+    for node in graph.all_nodes():
+        layers[id(node)] = _layer(node) or _neighbour(node, layers)
     for node in graph.all_nodes():
         node.name = _unique(f"{layers[id(node)]}/{node.op_type}".lstrip("/"), taken)
         for i, value in enumerate(node.outputs):
@@ -89,14 +91,30 @@ def _layer(node: ir.Node) -> str:
     return str(paths[-1]) if paths and not paths[-1].startswith("_empty_nn_module_stack") else ""
 
 
+def _neighbour(node: ir.Node, layers: dict[int, str]) -> str:
+    """A QuantizeLinear or DequantizeLinear belongs to the layer whose output it holds, a weight's to the layer that reads it."""
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return ""
+    source = node.inputs[0]
+    producer = source.producer() if source is not None else None
+    if producer is not None:
+        return layers.get(id(producer), "")
+    if source is not None and source.is_graph_input():
+        return str(source.name)
+    return next((f"{_layer(n)}.weight" for n in node.successors() if _layer(n)), "")
+
+
 def _name_constants(graph: ir.Graph, bundle: Bundle) -> None:
     """Constants that torch.onnx numbered (``val_161``) are called after their first reader."""
-    known = set(bundle.graph.state_dict())
+    known = {name for name in bundle.graph.state_dict() if not name.startswith("_frozen_param")}
     taken = {str(v.name) for v in _values(graph)}
     for name, value in list(graph.initializers.items()):
         if name in known:
             continue
         reader = next(iter(value.uses()), None)
+        if reader is not None and reader.idx == 0 and reader.node.op_type == "DequantizeLinear" and not name.startswith("val_"):
+            value.name = _unique(str(reader.node.name).removesuffix("/DequantizeLinear"), taken)
+            continue
         stem = f"{reader.node.name}.in{reader.idx}" if reader is not None else "constant"
         if value in graph.outputs:
             continue

@@ -35,7 +35,7 @@ def constant(graph: ir.Graph, name: str, array: NDArray[Any]) -> ir.Value:
         number += 1
         candidate = f"{name}_{number}"
     tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=candidate)
-    value = ir.Value(name=candidate, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+    value = ir.Value(name=candidate, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor)
     graph.register_initializer(value)
     return value
 

@@ -114,8 +114,7 @@ def _matmul_first(graph: ir.Graph) -> None:
             continue
         product = insert_before(graph, node, "MatMul", [x, weight], f"{node.name}/first")
         moved = insert_before(graph, node, "Transpose", [product.outputs[0]], f"{move.name}/after", {"perm": list(order)})
-        for value in (product.outputs[0], moved.outputs[0]):
-            value.type = out.type
+        product.outputs[0].type, moved.outputs[0].type = out.type, out.type
         if x.shape is not None:
             product.outputs[0].shape = type(x.shape)([*list(x.shape)[:-1], int(array(weight).shape[1])])
         moved.outputs[0].shape = out.shape
@@ -131,8 +130,8 @@ def _outputs_to_half(node: ir.Node) -> None:
     if node.op_type == "Cast" and node.attributes["to"].as_int() == full:
         node.attributes["to"] = ir.AttrInt64("to", half)
     if node.op_type == "ConstantOfShape" and node.outputs[0].dtype == full:
-        value = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1)
-        node.attributes["value"] = ir.AttrTensor("value", ir.tensor(value.astype(np.float16)))
+        filled = node.attributes["value"].as_tensor().numpy() if "value" in node.attributes else np.zeros(1)
+        node.attributes["value"] = ir.AttrTensor("value", ir.tensor(filled.astype(np.float16)))
     for value in node.outputs:
         if value.dtype == full:
             value.type = ir.TensorType(half)

@@ -29,12 +29,16 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 BIAS_LIMIT = 1 << 30
 
 
-def convert(model: ir.Model) -> list[str]:
-    """Rewrites ``model`` in place; returns notes about what could not be made integer."""
+def convert(model: ir.Model, *, float_bias: bool = False) -> list[str]:
+    """Rewrites ``model`` in place; returns notes about what could not be made integer.
+
+    ``float_bias`` leaves biases as they are, for a runtime that adds them in float behind its integer sums (OpenVINO).
+    """
     graph = model.graph
     notes: list[str] = []
     for step in STEPS:
-        notes += step(graph)
+        if not (float_bias and step is integer_bias):
+            notes += step(graph)
     return notes
 
 
@@ -47,8 +51,7 @@ def unsigned(graph: ir.Graph) -> list[str]:
     """u8 for every activation: q_u8 = q_s8 + 128, z_u8 = z_s8 + 128. Weights (constants that a weighted operator reads) stay s8."""
     for node in [*pairs(graph, "QuantizeLinear"), *pairs(graph, "DequantizeLinear")]:
         stored = node.inputs[0]
-        assert stored is not None
-        if is_constant(stored):
+        if stored is not None and is_constant(stored):
             if node.op_type == "QuantizeLinear" or _feeds_weight(node) or array(stored).dtype != np.int8:
                 continue
             node.replace_input_with(0, constant(graph, f"{stored.name}.u8", (array(stored).astype(np.int16) + 128).astype(np.uint8)))
@@ -77,8 +80,8 @@ def drop_clamps(graph: ir.Graph) -> list[str]:
         low, high = _ends(node)
         if all(_clips_the_same(r, low, high) for r in readers):
             source = node.inputs[0]
-            assert source is not None
-            remove(graph, node, source)
+            if source is not None:
+                remove(graph, node, source)
     return []
 
 
@@ -157,8 +160,7 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
         x, w = _dequantize(node.inputs[0]), _dequantize(node.inputs[1])
         if bias is None or array(bias).ndim != 1 or quantize is None or quantize.op_type != "QuantizeLinear" or x is None or w is None:
             continue
-        assert w.inputs[0] is not None
-        if not is_constant(w.inputs[0]) or array(w.inputs[0]).ndim != 2:
+        if w.inputs[0] is None or not is_constant(w.inputs[0]) or array(w.inputs[0]).ndim != 2:
             continue
         shape = node.outputs[0].shape
         lead = [a if isinstance(a, int) else -1 for a in shape[:-1]] if shape is not None else [-1, -1]
@@ -171,7 +173,8 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
 def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node, x: ir.Node, bias: ir.Value, lead: list[int]) -> None:
     name = str(node.name).removesuffix("/MatMul")
     weight, source = node.inputs[1], node.inputs[0]
-    assert weight is not None and source is not None
+    if weight is None or source is None:
+        return
     inner, outer = int(array(_stored(weight)).shape[0]), int(array(_stored(weight)).shape[1])
     rows = -1 if -1 in lead else int(np.prod(lead))
     flat = insert_before(graph, node, "Reshape", [source, constant(graph, f"{name}/rows", np.array([rows, inner]))], f"{name}/Reshape")
@@ -189,8 +192,10 @@ def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node, x: ir
 
 def _stored(dequantized: ir.Value) -> ir.Value:
     node = dequantized.producer()
-    assert node is not None and node.inputs[0] is not None
-    return node.inputs[0]
+    stored = node.inputs[0] if node is not None else None
+    if stored is None:
+        raise ValueError(f"'{dequantized.name}' has no stored value")
+    return stored
 
 
 def _pair(graph: ir.Graph, before: ir.Node, value: ir.Value, like: ir.Node, name: str) -> ir.Value:
@@ -237,7 +242,8 @@ def mean_to_pool(graph: ir.Graph) -> list[str]:
 def parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], np.dtype[Any]]:
     """Scale, zero point and stored type of a QuantizeLinear or DequantizeLinear (per tensor: one number)."""
     scale, zero = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
-    assert scale is not None
+    if scale is None:
+        raise ValueError(f"'{node.name}' has no scale")
     point = array(zero) if zero is not None else np.zeros((), np.uint8)
     return array(scale), point, point.dtype
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from packlight.core.errors import DataError, InputError, MissingDependencyError, TargetError
 from packlight.targets import runtime
@@ -77,7 +76,6 @@ def test_versions_and_installed_agree() -> None:
 
 
 def test_without_optimisation(gemm: Path) -> None:
-    (y,) = runtime.open_session(gemm, "onnxruntime", optimise=False).run(np.ones((2, 3), np.float32))
-    assert torch.equal(torch.from_numpy(y), torch.full((2, 3), 2.0))
-    with pytest.raises(TargetError, match="without its own optimisation"):
-        runtime.open_session(gemm, "openvino", optimise=False)
+    for name in ("onnxruntime", "openvino"):
+        (y,) = runtime.open_session(gemm, name, optimise=False).run(np.ones((2, 3), np.float32))
+        np.testing.assert_array_equal(y, np.full((2, 3), 2, np.float32))

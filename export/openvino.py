@@ -1,0 +1,160 @@
+"""The OpenVINO exporter: intermediate representation (IR) from the ONNX model that ``export/onnx`` builds.
+
+From ONNX and never from the torch program: OpenVINO's own reader of those unrolls an LSTM into thousands of operators, takes InstanceNorm
+apart, and fails on quantized programs with folded weights.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.artifact import Ops
+from ..core.errors import ContractError, require
+from ..core.pt2 import first_line
+from ..core.verdict import Verdict, no
+from .exporter import Options, Written, exporters
+from .onnx.exporter import OnnxExporter, build, fits, serialize
+
+if TYPE_CHECKING:
+    from ..core.bundle import Bundle
+    from ..targets.target import Target
+
+_AUTOMATIC = re.compile(r"^[A-Za-z0-9]+_\d+$")
+_BESIDE = {"Const", "Input", "Output", "Result", "Parameter"}
+_MOVES = {"Reorder", "Convert", "Subgraph"}
+
+
+class OpenVinoExporter:
+    """``.xml`` with its ``.bin``.
+
+    fp32: uncompressed. fp16: weights stored in half precision; the CPU computes in float32, GPUs in half. int8: the quantize/dequantize
+    pairs of the ONNX model, which the CPU plugin turns into integer kernels.
+    """
+
+    name = "openvino"
+    suffix = ".xml"
+    extra = "openvino"
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+
+    def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
+        """What the ONNX exporter can write and OpenVINO reads."""
+        verdict = fits(self.name, self.precisions, bundle, options)
+        if verdict and options.opset is not None:
+            return no("OpenVINO has no opset to choose; leave it out")
+        return verdict and OnnxExporter().check(bundle, options, target)
+
+    def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
+        """Writes ``<name>.<precision>.xml`` and ``.bin``."""
+        openvino: Any = require("openvino", self.extra)
+        half = options.precision == "fp16"
+        model, signature, notes = build(bundle, msgspec.structs.replace(options, precision="fp32") if half else options, float_bias=True)
+        try:
+            network = openvino.Core().read_model(serialize(model))
+        except RuntimeError as error:
+            raise ContractError(f"OpenVINO can't read the ONNX model of '{bundle.name}': {first_line(error)}") from error
+        simplify(network, integer=options.precision == "int8")
+        name_everything(network, bundle.name)
+        for key, value in model.metadata_props.items():
+            network.set_rt_info(value, ["packlight", key])
+        path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
+        openvino.save_model(network, str(path), compress_to_fp16=half)
+        ops = count(path, integer=options.precision == "int8")
+        return Written(file=path.name, files=(path.name, f"{path.stem}.bin"), signature=signature, ops=ops, notes=notes)
+
+
+def simplify(network: Any, integer: bool) -> None:
+    """What OpenVINO's own converter does after reading: the reader alone leaves a dozen operators a bias, and no integer kernel for them.
+
+    Integer graphs also get their weights in the form that the CPU plugin knows: i8 constant -> Convert -> Multiply.
+    """
+    passes: Any = require("openvino._offline_transformations", "openvino")
+    passes.apply_moc_transformations(network, False)
+    if integer:
+        passes.compress_quantize_weights_transformation(network)
+    passes.apply_fused_names_cleanup(network)
+
+
+def name_everything(network: Any, name: str) -> None:
+    """Numbers what OpenVINO named by a counter of the whole process, in the order of the graph: the same bytes every time."""
+    network.set_friendly_name(name)
+    taken: Counter[str] = Counter()
+    for op in network.get_ordered_ops():
+        if _AUTOMATIC.match(op.get_friendly_name()):
+            kind = op.get_type_name()
+            op.set_friendly_name(f"{kind}.{taken[kind]}")
+            taken[kind] += 1
+
+
+def count(path: Path, integer: bool) -> Ops:
+    """Operators as written and as the CPU plugin runs them."""
+    openvino: Any = require("openvino", "openvino")
+    core = openvino.Core()
+    network = core.read_model(str(path))
+    file = Counter(op.get_type_name() for op in network.get_ordered_ops())
+    for kind in ("Constant", "Parameter", "Result"):
+        file.pop(kind, None)
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1}
+    running = core.compile_model(network, "CPU", settings).get_runtime_model()
+    optimised = Counter(_info(op, "layerType") for op in running.get_ordered_ops() if _info(op, "layerType") not in _BESIDE)
+    return Ops(
+        file=_sorted(file),
+        optimised=_sorted(optimised),
+        float_left=float_left(running) if integer else (),
+        transposes=file["Transpose"],
+        requantizes=file["FakeQuantize"],
+    )
+
+
+def float_left(running: Any) -> tuple[str, ...]:
+    """Operators that compute in float behind the first integer and before the last, "name (type)".
+
+    ``running`` is a compiled model's runtime graph. Constants and what computes on constants only are left out, and so is the
+    quantizing of an input and whatever gives an output.
+    """
+    left = []
+    data: set[str] = set()
+    behind: set[str] = set()
+    for op in running.get_ordered_ops():
+        name, kind = op.get_friendly_name(), _info(op, "layerType")
+        sources = [value.get_node().get_friendly_name() for value in op.input_values()]
+        if kind in ("Input", "Parameter"):
+            data.add(name)
+            continue
+        if not any(s in data for s in sources):
+            continue
+        data.add(name)
+        if any(s in behind for s in sources) or not _floats(_info(op, "outputPrecisions")):
+            behind.add(name)
+        gives = all(
+            t.get_node().get_type_name() == "Result" or _info(t.get_node(), "layerType") in ("Output", "Result") for t in _readers(op)
+        )
+        if name in behind and not gives and kind not in _BESIDE | _MOVES and _floats(_info(op, "runtimePrecision")):
+            door = kind == "FakeQuantize" and all(s not in behind for s in sources)
+            if not door:
+                left.append(f"{_info(op, 'originalLayersNames').split(',')[0] or name} ({kind})")
+    return tuple(left)
+
+
+def _readers(op: Any) -> list[Any]:
+    return [target for out in op.outputs() for target in out.get_target_inputs()]
+
+
+def _floats(precisions: str) -> bool:
+    return any(p in precisions for p in ("f32", "f16", "bf16"))
+
+
+def _info(op: Any, key: str) -> str:
+    info = op.get_rt_info()
+    return str(info[key].astype(str)) if key in info else ""
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+exporters.register("openvino")(OpenVinoExporter())
