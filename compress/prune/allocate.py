@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...core.errors import RecipeError
 from .coupling import Coupling
 from .group import Group
+from .index import fields_of
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -19,43 +20,32 @@ Scope = Literal["global", "layer"]
 FINEST = 40  # halvings of the interval
 
 
-class Price:
-    """What is left of the multiply-accumulates and the parameters for any choice of units."""
+class Floors:
+    """Sets of units of which one must stay: those of every slice of channels that a node gives, so that no tensor ends up empty."""
 
-    def __init__(self, coupling: Coupling) -> None:
-        self._coupling = coupling
-        self._costs = [(cost.macs, [coupling.unit[ids] for ids in cost.dims]) for cost in coupling.costs]
-        self._weights = [
-            (np.prod(_sizes(coupling, name), dtype=np.float64), [coupling.unit[f.ids] for f in labels])
-            for name, labels in coupling.weights.items()
-            if _is_parameter(coupling, name)
-        ]
+    def __init__(self, coupling: Coupling, groups: Sequence[Group]) -> None:
+        kept = np.zeros(coupling.units, bool)
+        kept[list(coupling.why)] = True
+        owner = np.full(coupling.units, -1)
+        for number, group in enumerate(groups):
+            owner[group.units] = number
+        sizes = np.array([len(g) for g in groups] or [0])
+        found: dict[bytes, NDArray[np.int64]] = {}
+        for value in coupling.values.values():
+            for field in fields_of(value):
+                units = np.unique(coupling.unit[field.ids])
+                mine = owner[units]
+                whole = np.bincount(mine[mine >= 0], minlength=len(sizes)) == sizes
+                if not kept[units].any() and not (whole & (sizes > 0)).any():
+                    found[units.tobytes()] = units
+        self._sets = list(found.values())
 
-    def macs(self, removed: Mask) -> float:
-        """Multiply-accumulates of one sample."""
-        return _total(self._costs, removed)
-
-    def params(self, removed: Mask) -> float:
-        """Number of parameters."""
-        return _total(self._weights, removed)
-
-
-def _total(terms: Sequence[tuple[float, list[NDArray[np.int64]]]], removed: Mask) -> float:
-    return float(sum(base * np.prod([1 - removed[ids].mean() for ids in dims]) for base, dims in terms))
-
-
-def _sizes(coupling: Coupling, name: str) -> tuple[int, ...]:
-    from .surgery import tensor_of
-
-    return tuple(tensor_of(coupling.graph, name).shape)
-
-
-def _is_parameter(coupling: Coupling, name: str) -> bool:
-    import torch
-
-    from .surgery import tensor_of
-
-    return isinstance(tensor_of(coupling.graph, name), torch.nn.Parameter)
+    def mend(self, removed: Mask, importance: Scores) -> Mask:
+        """Gives back the most important unit of every set that would be empty."""
+        for units in self._sets:
+            if removed[units].all():
+                removed[units[np.argmax(importance[units])]] = False
+        return removed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,61 +56,64 @@ class Limits:
     most: float = 0.9
 
 
-def by_ratio(groups: Sequence[Group], scores: Sequence[Scores], units: int, ratio: float, limits: Limits, scope: Scope) -> Mask:
-    """The ``ratio`` least important units go: of each group, or of all together."""
-    removed = np.zeros(units, bool)
-    counts = [ratio * len(g) for g in groups] if scope == "layer" else _global_counts(groups, scores, ratio)
-    for group, mine, count in zip(groups, scores, counts, strict=True):
-        gone = len(group) - _kept(len(group), count, limits)
-        removed[group.units[np.argsort(mine, kind="stable")[:gone]]] = True
-    return removed
+@dataclasses.dataclass(frozen=True)
+class Allocator:
+    """Chooses among the ``groups`` by their units' ``scores``. ``units`` is the number of units of the whole coupling.
 
-
-def to_target(
-    groups: Sequence[Group],
-    scores: Sequence[Scores],
-    units: int,
-    left: Callable[[Mask], float],
-    target: float,
-    limits: Limits,
-    scope: Scope,
-) -> Mask:
-    """The smallest ratio with which ``left(removed)`` is at most ``target``, by halving; then units are given back while it stays so.
-
-    Raises RecipeError where the target can't be reached.
+    ``scope``: "layer" takes the same share of every group, "global" ranks the units of all together.
     """
-    low, high = 0.0, 1.0
-    best = by_ratio(groups, scores, units, 1.0, limits, scope)
-    if left(best) > target:
-        raise RecipeError(
-            f"prune: {target:.4g} can't be reached, the least possible is {left(best):.4g}; ask for more, protect less or lower round-to"
-        )
-    for _ in range(FINEST):
-        middle = (low + high) / 2
-        removed = by_ratio(groups, scores, units, middle, limits, scope)
-        if left(removed) <= target:
-            high, best = middle, removed
-        else:
-            low = middle
-    return _give_back(groups, scores, best, left, target, limits)
 
+    groups: Sequence[Group]
+    scores: Sequence[Scores]
+    units: int
+    limits: Limits
+    scope: Scope
+    floors: Floors
 
-def _give_back(
-    groups: Sequence[Group], scores: Sequence[Scores], removed: Mask, left: Callable[[Mask], float], target: float, limits: Limits
-) -> Mask:
-    """One step of each group, the most important units first, comes back where the target still holds."""
-    steps = []
-    for group, mine in zip(groups, scores, strict=True):
-        gone = removed[group.units]
-        if gone.sum() >= limits.round_to:
-            back = np.argsort(np.where(gone, mine, -1.0), kind="stable")[-limits.round_to :]
-            steps.append((float(mine[back].mean()), group.units[back]))
-    for _, units in sorted(steps, key=lambda step: -step[0]):
-        trial = removed.copy()
-        trial[units] = False
-        if left(trial) <= target:
-            removed = trial
-    return removed
+    def by_ratio(self, ratio: float) -> Mask:
+        """The ``ratio`` least important units go."""
+        removed = np.zeros(self.units, bool)
+        importance = np.zeros(self.units)
+        counts = [ratio * len(g) for g in self.groups] if self.scope == "layer" else _global_counts(self.groups, self.scores, ratio)
+        for group, mine, count in zip(self.groups, self.scores, counts, strict=True):
+            gone = len(group) - _kept(len(group), count, self.limits)
+            removed[group.units[np.argsort(mine, kind="stable")[:gone]]] = True
+            importance[group.units] = mine
+        return self.floors.mend(removed, importance)
+
+    def to_target(self, left: Callable[[Mask], float], target: float) -> Mask:
+        """The smallest ratio with which ``left(removed)`` is at most ``target``, by halving; then units come back while it stays so.
+
+        Raises RecipeError where the target can't be reached.
+        """
+        low, high = 0.0, 1.0
+        best = self.by_ratio(1.0)
+        if left(best) > target:
+            least = f"the least possible is {left(best):.4g}"
+            raise RecipeError(f"prune: {target:.4g} can't be reached, {least}; ask for more, protect less or raise most")
+        for _ in range(FINEST):
+            middle = (low + high) / 2
+            removed = self.by_ratio(middle)
+            if left(removed) <= target:
+                high, best = middle, removed
+            else:
+                low = middle
+        return self._give_back(best, left, target)
+
+    def _give_back(self, removed: Mask, left: Callable[[Mask], float], target: float) -> Mask:
+        """One step of each group, the most important units first, comes back where the target still holds."""
+        steps = []
+        for group, mine in zip(self.groups, self.scores, strict=True):
+            gone = removed[group.units]
+            if gone.sum() >= self.limits.round_to:
+                back = np.argsort(np.where(gone, mine, -1.0), kind="stable")[-self.limits.round_to :]
+                steps.append((float(mine[back].mean()), group.units[back]))
+        for _, units in sorted(steps, key=lambda step: -step[0]):
+            trial = removed.copy()
+            trial[units] = False
+            if left(trial) <= target:
+                removed = trial
+        return removed
 
 
 def _global_counts(groups: Sequence[Group], scores: Sequence[Scores], ratio: float) -> list[float]:

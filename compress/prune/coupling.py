@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 import numpy as np
 
 from ...core.bundle import layer_of
-from .index import Field, Ids, Labels, covering, simplify
+from .index import Field, Ids, Labels, covering, fields_of, simplify
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +43,8 @@ class Coupling:
     """The result: ``unit[id]`` is the unit of an id, ``why[unit]`` the reason where a unit must stay.
 
     ``values`` maps nodes to the labels of what they give, ``weights`` parameter and buffer names to theirs, ``roles`` (name, dimension) to
-    what it is for the units, ``layers`` parameter names to the layer that owns them, and ``same`` names of one tensor to the first name.
+    what it is for the units, and ``same`` names of one tensor to the first name. ``shuffles``: chains of nodes that only permute a
+    dimension, with that dimension and the permutation.
     """
 
     graph: GraphModule
@@ -53,6 +54,7 @@ class Coupling:
     roles: dict[tuple[str, int], Role]
     same: dict[str, str]
     costs: tuple[Cost, ...]
+    shuffles: tuple[tuple[list[Node], int, Ids], ...]
     unit: Ids
     units: int
     why: dict[int, str]
@@ -71,6 +73,8 @@ class Coupler:
         self.same: dict[str, str] = {}
         self.roles: dict[tuple[str, int], Role] = {}
         self.costs: list[Cost] = []
+        self.shuffles: list[tuple[list[Node], int, Ids]] = []
+        self.inside: set[Node] = set()  # between the ends of a channel shuffle
         self._count = 0
         self._edges: list[tuple[Ids, Ids]] = []
         self._kept: list[tuple[Ids, str]] = []
@@ -203,8 +207,19 @@ class Coupler:
         for ids, reason in self._kept:
             for one in np.unique(unit[ids]).tolist():
                 why.setdefault(int(one), reason)
-        costs = tuple(self.costs)
-        return Coupling(self.graph, self.values, self.shapes, self.weights, self.roles, self.same, costs, unit, units, why)
+        return Coupling(
+            graph=self.graph,
+            values=self.values,
+            shapes=self.shapes,
+            weights=self.weights,
+            roles=self.roles,
+            same=self.same,
+            costs=tuple(self.costs),
+            shuffles=tuple(self.shuffles),
+            unit=unit,
+            units=units,
+            why=why,
+        )
 
     def _components(self) -> tuple[Ids, int]:
         from scipy.sparse import coo_array
@@ -219,8 +234,8 @@ class Coupler:
     def _separate(self, unit: Ids) -> bool:
         """Joins ids of fields over several dimensions until each field's units follow one dimension; False when nothing was to do."""
         done = False
-        for value in list(self.values.values()):
-            for field in _fields(value):
+        for node, value in self.values.items():
+            for field in fields_of(value) if node not in self.inside else ():
                 if len(field.dims) < 2:
                     continue
                 roots = Field(field.dims, unit[field.ids])
@@ -251,12 +266,6 @@ def _rows(field: Field, dim: int) -> int:
     flat = flat.reshape(table.shape)
     left, right = flat.ravel(), np.broadcast_to(flat[:, :1], flat.shape).ravel()
     return int(connected_components(coo_array((np.ones(len(left), np.int8), (left, right)), shape=(len(names),) * 2), directed=False)[0])
-
-
-def _fields(value: Any) -> list[Field]:
-    if isinstance(value, Field):
-        return [value]
-    return [f for item in value for f in _fields(item)] if isinstance(value, tuple) else []
 
 
 def _clusters(fields: list[Field]) -> list[tuple[list[int], list[Field]]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,13 @@ def simplify(field: Field) -> Field:
             if bool((field.ids == first).all()):
                 field = Field(tuple(d for d in field.dims if d != dim), first.squeeze(axis))
     return field
+
+
+def fields_of(value: Any) -> list[Field]:
+    """All fields of what a node gives: a tensor's labels or several of them."""
+    if isinstance(value, Field):
+        return [value]
+    return [f for item in value for f in fields_of(item)] if isinstance(value, tuple) else []
 
 
 def covering(labels: Labels, dim: int) -> Field | None:

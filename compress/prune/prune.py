@@ -11,11 +11,12 @@ from ...core.bundle import Bundle
 from ...core.cost import macs
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, Settings, passes
-from .allocate import Limits, Mask, Price, Scope, by_ratio, to_target
+from .allocate import Allocator, Floors, Limits, Mask, Scope
 from .coupling import Coupling
 from .group import Group, groups_of
 from .importance import criteria, score
 from .importance.criterion import Normalisation, Reduction, Scores
+from .price import Price
 from .surgery import operate, tensor_of
 from .trace import couple
 
@@ -25,7 +26,8 @@ TOLERANCE = 0.02
 class PruneSettings(Settings, frozen=True, kw_only=True):
     """Exactly one of ``macs``, ``params`` (the share that is to be left) and ``ratio`` (the share of channels that goes).
 
-    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together, or take the same share of each.
+    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default) or
+    take the same share of each ("layer", the default for ``ratio``).
     ``round_to``: layers keep a multiple of it. ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
     model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
     those of different groups are compared. ``attention``: whether heads go, or channels inside every head.
@@ -35,7 +37,7 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     params: float | None = None
     ratio: float | None = None
     criterion: str = "l2"
-    scope: Scope = "global"
+    scope: Scope | None = None
     round_to: int = 1
     most: float = 0.9
     protect: tuple[str, ...] = ()
@@ -113,15 +115,16 @@ def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None
     groups = groups_of(coupling)
     free = tuple(g for g in groups if not g.protected and len(g) > 1)
     scores, notes = _scores(free, settings, coupling, context)
-    price = Price(coupling)
+    scope = settings.scope or ("global" if settings.ratio is None else "layer")
     limits = Limits(settings.round_to, settings.most)
-    nothing = np.zeros(coupling.units, bool)
+    allocator = Allocator(free, scores, coupling.units, limits, scope, Floors(coupling, free))
     if settings.ratio is not None:
-        removed = by_ratio(free, scores, coupling.units, settings.ratio, limits, settings.scope)
+        removed = allocator.by_ratio(settings.ratio)
     else:
+        price = Price(coupling)
         share = cast(float, settings.macs if settings.macs is not None else settings.params)
         left = price.macs if settings.macs is not None else price.params
-        removed = to_target(free, scores, coupling.units, left, share * left(nothing), limits, settings.scope)
+        removed = allocator.to_target(left, share * left(np.zeros(coupling.units, bool)))
     return Plan(coupling, groups, tuple(scores), removed, tuple(notes))
 
 

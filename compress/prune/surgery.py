@@ -14,7 +14,7 @@ from ...core.bundle import copy_graph
 from ...core.errors import ContractError
 from .coupling import Coupling
 from .index import Field, Ids, Labels, covering
-from .ops import op_name, shrink_rules
+from .ops import op_name, shrink_rules, shuffle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +102,11 @@ class Surgeon:
         node.target = torch.ops.aten.index_select.default
         node.args, node.kwargs = (x, dim, buffer), {}
 
+    def erase(self, node: Node) -> None:
+        """Takes out a node that nothing reads any more."""
+        self.graph.graph.erase_node(node)
+        self._old.pop(node, None)
+
     def expected(self, node: Node) -> Any:
         """The shape or shapes that the result must have."""
         old = self._old.get(node)
@@ -136,14 +141,18 @@ class Surgeon:
 
 def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> GraphModule:
     """A copy of the coupling's graph without the units of ``removed`` (one bool a unit)."""
-    import torch
-
     if any(removed[unit] for unit in coupling.why):
         raise ContractError("a protected unit was to be removed")
     graph = copy_graph(coupling.graph)
     nodes = dict(zip(coupling.graph.graph.nodes, graph.graph.nodes, strict=True))
     surgeon = Surgeon(graph, coupling, removed, nodes)
-    for node in list(graph.graph.nodes):
+    mended = {
+        nodes[node]
+        for chain, dim, order in coupling.shuffles
+        if shuffle.mend([nodes[n] for n in chain], dim, order, surgeon)
+        for node in chain
+    }
+    for node in [n for n in graph.graph.nodes if n not in mended]:
         rule = shrink_rules.get(op_name(node)) if node.op == "call_function" else None
         if rule is not None:
             rule(node, surgeon)
@@ -159,8 +168,7 @@ def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> Gra
         _refresh(node, surgeon)
     graph.graph.lint()
     graph.recompile()
-    with torch.no_grad():
-        return graph
+    return graph
 
 
 def tensor_of(graph: GraphModule, name: str) -> Tensor:

@@ -11,8 +11,8 @@ import numpy as np
 from ...core.bundle import Bundle, layer_of, unsupported
 from ...core.errors import RecipeError
 from .coupling import Coupler, Coupling
-from .index import Ids
-from .ops import couple_rules, op_name
+from .index import Ids, fields_of
+from .ops import couple_rules, op_name, shuffle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +38,10 @@ def couple(bundle: Bundle, protect: Sequence[str] = (), attention: Literal["head
             c.values[node] = c.weight(node, tensor, names) if hasattr(tensor, "is_floating_point") else None
         elif node.op == "call_function":
             c.values[node] = _apply(node, c)
+            chain = shuffle.find(node, c.shapes) if any(len(f.dims) > 1 for f in fields_of(c.values[node])) else None
+            if chain is not None:
+                c.shuffles.append(chain)
+                c.inside.update(chain[0][:-1])
         elif node.op == "output":
             for source in node.all_input_nodes:
                 for field in c.labels(source):
@@ -98,7 +102,7 @@ def _apply(node: Node, c: Coupler) -> Any:
         return ()
     if any(c.values.get(source) for source in node.all_input_nodes):
         raise unsupported(
-            "prune", node, "it has no coupling rule", "protect nothing helps here: add a rule (compress/prune/ops) or rewrite the layer"
+            "prune", node, "it has no coupling rule", "write the layer with other operators, or add a rule (compress/prune/ops/registry.py)"
         )
     return ()
 

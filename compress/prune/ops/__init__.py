@@ -1,6 +1,6 @@
 """One small file an operator family; ``registry.py`` says how to add one."""
 
-from . import convolution, create, elementwise, matrix, norm, recurrent, reduce, shape, spatial
+from . import convolution, create, einsum, elementwise, matrix, norm, recurrent, reduce, shape, shuffle, spatial
 from .registry import arguments, couple_rules, op_name, shrink_rules
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "convolution",
     "couple_rules",
     "create",
+    "einsum",
     "elementwise",
     "matrix",
     "norm",
@@ -16,5 +17,6 @@ __all__ = [
     "reduce",
     "shape",
     "shrink_rules",
+    "shuffle",
     "spatial",
 ]

@@ -72,10 +72,9 @@ def movedim(node: Node, c: Coupler) -> Labels:
     bound = arguments(node)
     ndim = len(c.shape(node))
     source, target = bound["source"], bound["destination"]
-    order = np.moveaxis(np.arange(ndim).reshape([1] * 0 + [ndim]), 0, 0).tolist()
     pairs = zip([source] if isinstance(source, int) else source, [target] if isinstance(target, int) else target, strict=True)
     moved = {int(a) % ndim: int(b) % ndim for a, b in pairs}
-    rest = iter([d for d in order if d not in moved])
+    rest = iter([d for d in range(ndim) if d not in moved])
     places = {b: a for a, b in moved.items()}
     final = [places[i] if i in places else next(rest) for i in range(ndim)]
     return move(c.labels(bound["self"]), final.index)
@@ -375,15 +374,6 @@ def pixel_unshuffle(node: Node, c: Coupler) -> Labels:
     channel = len(c.shape(x)) - 3
     ids = c.line(x, channel)
     return () if ids is None else line(channel, np.repeat(ids, factor * factor))
-
-
-@couples("aten.channel_shuffle.default")
-def channel_shuffle(node: Node, c: Coupler) -> Labels:
-    """Channels (g, n) become (n, g)."""
-    bound = arguments(node)
-    x, groups = bound["self"], int(bound["groups"])
-    size = c.shape(x)[1]
-    return take(c.labels(x), 1, np.arange(size, dtype=np.int64).reshape(groups, -1).T.ravel())
 
 
 @couples("aten.flip.default")

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from packlight.compress.prune.allocate import Floors
 from packlight.compress.prune.coupling import Coupling
 from packlight.compress.prune.group import groups_of
 from packlight.compress.prune.surgery import operate
 from packlight.compress.prune.trace import couple
-from packlight.core.bundle import Bundle
+from packlight.core.bundle import Bundle, flatten_outputs
 
 
 def masked(bundle: Bundle, coupling: Coupling, removed: np.ndarray) -> Any:
@@ -30,6 +31,44 @@ def masked(bundle: Bundle, coupling: Coupling, removed: np.ndarray) -> Any:
     return graph
 
 
+class MaskedNorms(torch.fx.Interpreter):
+    """Runs a masked dense graph; norms that share statistics between channels take those of the channels that are left."""
+
+    def __init__(self, graph: Any, bundle: Bundle, coupling: Coupling, removed: np.ndarray) -> None:
+        super().__init__(graph)
+        self.left = {}
+        for node, original in zip(graph.graph.nodes, bundle.graph.graph.nodes, strict=True):
+            source = next(iter(original.all_input_nodes), None)
+            for field in (
+                coupling.values.get(source) or () if str(original.target).split(".")[1:2] in (["layer_norm"], ["group_norm"]) else ()
+            ):
+                alive = torch.from_numpy(~removed[coupling.unit[field.ids]])
+                shape = [n if d in field.dims else 1 for d, n in enumerate(coupling.shapes[source])]
+                self.left.setdefault(node, []).append(alive.reshape(shape))
+
+    def run_node(self, n: torch.fx.Node) -> Any:
+        if n not in self.left:
+            return super().run_node(n)
+        args, _ = self.fetch_args_kwargs_from_env(n)
+        x = args[0]
+        alive = torch.ones_like(x)
+        for mask in self.left[n]:
+            alive = alive * mask
+        if "layer_norm" in str(n.target):
+            dims, groups = list(range(x.ndim - len(args[1]), x.ndim)), x
+        else:
+            groups, alive = x.reshape(len(x), args[1], -1), alive.reshape(len(x), args[1], -1)
+            dims = [2]
+        weight, bias, eps = args[2], args[3], args[4]
+        count = alive.sum(dims, keepdim=True).clamp(min=1)
+        mean = (groups * alive).sum(dims, keepdim=True) / count
+        variance = ((groups - mean) ** 2 * alive).sum(dims, keepdim=True) / count
+        y = (alive * (groups - mean) / torch.sqrt(variance + eps)).reshape(x.shape)
+        if weight is not None and "group" in str(n.target):
+            weight, bias = (t.reshape(1, -1, *[1] * (x.ndim - 2)) for t in (weight, bias))
+        return y if weight is None else y * weight + (0 if bias is None else bias)
+
+
 def draw(coupling: Coupling, share: float = 0.5, seed: int = 0) -> np.ndarray:
     """A random choice of units, of each group about ``share``, never all."""
     rng = np.random.default_rng(seed)
@@ -38,7 +77,7 @@ def draw(coupling: Coupling, share: float = 0.5, seed: int = 0) -> np.ndarray:
         if not group.protected and len(group) > 1:
             count = min(max(1, round(share * len(group))), len(group) - 1)
             removed[rng.choice(group.units, count, replace=False)] = True
-    return removed
+    return Floors(coupling, [g for g in groups_of(coupling) if not g.protected]).mend(removed, rng.random(coupling.units))
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
@@ -66,8 +105,10 @@ def prunes() -> Callable[..., tuple[Bundle, Coupling, np.ndarray]]:
         removed = draw(coupling, share, seed)
         assert removed.any(), f"nothing to prune: {set(coupling.why.values())}"
         pruned = bundle.replace(graph=operate(coupling, removed, bundle.samples))
-        dense = bundle.replace(graph=masked(bundle, coupling, removed))
-        for told, found in zip(dense.run(*bundle.samples), pruned.run(*bundle.samples), strict=True):
+        dense = MaskedNorms(masked(bundle, coupling, removed), bundle, coupling, removed)
+        with torch.no_grad():
+            truth = flatten_outputs(dense.run(*bundle.samples))
+        for told, found in zip(truth, pruned.run(*bundle.samples), strict=True):
             assert found.shape == told.shape
             if told.is_floating_point():
                 assert float(told.abs().max()) > 0
