@@ -52,7 +52,9 @@ def export(**options: Any) -> None:
         click.echo((options["out"] / "manifest.json").read_text(), nl=False)
         return
     for artifact in artifacts:
-        against = ", ".join(f"{p.against}: max {p.max_abs:.2g}, {_db(p.sqnr_db)}" for p in artifact.parity)
+        against = ", ".join(
+            f"{p.against}{' in ' + p.runtime if p.runtime else ''}: max {p.max_abs:.2g}, {_db(p.sqnr_db)}" for p in artifact.parity
+        )
         click.echo(f"{options['out'] / artifact.file}  {artifact.bytes:,} bytes  parity {against}")
         for note in artifact.notes:
             click.echo(f"  {note}")

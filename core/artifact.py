@@ -21,13 +21,15 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """How far a file is from what the model computed, over ``samples`` real inputs.
 
     ``sqnr_db`` = 10 log10(sum(reference^2) / sum((reference - output)^2)), the worst over the outputs; None where the two
-    are equal. ``against`` names the reference: "torch" (the float graph) or "quantized graph" (its fake-quantized form).
+    are equal. ``against`` names the reference: "torch" (the float graph) or "quantized graph" (its fake-quantized form);
+    ``runtime`` is the one that ran the file.
     """
 
     against: str
     max_abs: float
     sqnr_db: float | None
     samples: int
+    runtime: str = ""
 
 
 class Ops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -16,7 +16,7 @@ import msgspec
 from ..core.artifact import Ops
 from ..core.errors import ContractError, require
 from ..core.pt2 import first_line
-from ..core.verdict import Verdict, no
+from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
 from .onnx.exporter import OnnxExporter, build, fits, serialize
 
@@ -44,15 +44,12 @@ class OpenVinoExporter:
     def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
         """What the ONNX exporter can write and OpenVINO reads."""
         verdict = fits(self.name, self.precisions, bundle, options)
-        if verdict and options.opset is not None:
-            return no("OpenVINO has no opset to choose; leave it out")
-        return verdict and OnnxExporter().check(bundle, options, target)
+        return verdict and OnnxExporter().check(bundle, _inner(options), target)
 
     def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
         """Writes ``<name>.<precision>.xml`` and ``.bin``."""
         openvino: Any = require("openvino", self.extra)
-        half = options.precision == "fp16"
-        model, signature, notes = build(bundle, msgspec.structs.replace(options, precision="fp32") if half else options, float_bias=True)
+        model, signature, notes = build(bundle, _inner(options), float_bias=True)
         try:
             network = openvino.Core().read_model(serialize(model))
         except RuntimeError as error:
@@ -62,9 +59,14 @@ class OpenVinoExporter:
         for key, value in model.metadata_props.items():
             network.set_rt_info(value, ["packlight", key])
         path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
-        openvino.save_model(network, str(path), compress_to_fp16=half)
+        openvino.save_model(network, str(path), compress_to_fp16=options.precision == "fp16")
         ops = count(path, integer=options.precision == "int8")
         return Written(file=path.name, files=(path.name, f"{path.stem}.bin"), signature=signature, ops=ops, notes=notes)
+
+
+def _inner(options: Options) -> Options:
+    """The options for the ONNX model inside: the opset is our choice, and OpenVINO itself stores weights in half precision."""
+    return msgspec.structs.replace(options, opset=None, precision="fp32" if options.precision == "fp16" else options.precision)
 
 
 def simplify(network: Any, integer: bool) -> None:

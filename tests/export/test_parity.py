@@ -49,8 +49,19 @@ def test_shapes_and_counts_must_agree() -> None:
 
 
 def test_judge_names_file_figure_and_limit() -> None:
-    bad = Parity(against="torch", max_abs=0.5, sqnr_db=12.34, samples=7)
+    bad = Parity(against="torch", max_abs=0.5, sqnr_db=12.34, samples=7, runtime="onnxruntime")
     with pytest.raises(ParityError, match=r"'m\.fp32\.onnx' in onnxruntime.* 12\.3 dB over 7 samples.* 80 dB"):
-        parity.judge("m.fp32.onnx", "onnxruntime", "fp32", bad)
-    parity.judge("m.int8.onnx", "onnxruntime", "int8", bad)  # int8 against float is reported, not judged
-    parity.judge("m.fp32.onnx", "onnxruntime", "fp32", Parity(against="torch", max_abs=0.0, sqnr_db=None, samples=7))
+        parity.judge("m.fp32.onnx", "fp32", bad)
+    parity.judge("m.int8.onnx", "int8", bad)  # int8 against float is reported, not judged
+    parity.judge("m.fp32.onnx", "fp32", Parity(against="torch", max_abs=0.0, sqnr_db=None, samples=7))
+
+
+def test_an_integer_file_may_be_as_far_from_float_as_the_quantized_graph() -> None:
+    def figure(db: float | None) -> Parity:
+        return Parity(against="any", max_abs=0.5, sqnr_db=db, samples=64, runtime="openvino")
+
+    parity.judge_quantized("m.int8.onnx", "int8", own=figure(25.0), far=figure(1.0), graph=figure(30.0))
+    parity.judge_quantized("m.int8.onnx", "int8", own=figure(15.0), far=figure(12.1), graph=figure(13.0))
+    parity.judge_quantized("m.int8.onnx", "int8", own=figure(None), far=figure(12.0), graph=figure(13.0))
+    with pytest.raises(ParityError, match=r"15\.0 dB over 64 samples.* 20 dB; and from the float graph by 11\.9 dB .* has 13\.0 dB"):
+        parity.judge_quantized("m.int8.onnx", "int8", own=figure(15.0), far=figure(11.9), graph=figure(13.0))

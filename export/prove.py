@@ -1,0 +1,164 @@
+"""Runs a written file in every runtime of the target that is installed here, on real samples, and holds it to its limits.
+
+Integer kernels of x86 without VNNI add products of u8 and full-range s8 saturating. A file made for a CPU without that fault is run here
+with quantize/dequantize in float instead (the graph as written): what is proven is the file, not this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..core.artifact import Parity
+from ..core.errors import ParityError
+from ..core.tensor import Signature, from_door, to_door
+from ..targets.machine import look
+from ..targets.runtime import installed, open_session
+from . import parity
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..core.bundle import Bundle
+    from ..targets.target import Target
+    from ..tasks.samples import Samples
+    from .exporter import Written
+
+SAMPLES = 64
+SAFE_WEIGHT = 63
+"""The largest weight for which two products with u8 fit in 16 bits: 2 * 255 * 63 = 32,130."""
+
+
+class References(msgspec.Struct, frozen=True):
+    """What the graphs give for ``inputs`` (logical arrays, one per model input). ``quantized`` is None for a float bundle, ``floating``
+    where no float graph is known. ``told`` says so where the inputs are not real samples."""
+
+    inputs: tuple[Any, ...]
+    floating: list[Any] | None
+    quantized: list[Any] | None
+    told: str = ""
+
+
+def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None) -> References:
+    """Runs the graphs once, for all formats."""
+    inputs, told = _inputs(bundle, samples)
+    if bundle.quantized is None:
+        return References(inputs, run_graph(bundle, inputs), None, told)
+    floating = run_graph(float_bundle, inputs) if float_bundle is not None else None
+    return References(inputs, floating, run_graph(bundle, inputs), told)
+
+
+def _inputs(bundle: Bundle, samples: Samples | None) -> tuple[tuple[NDArray[Any], ...], str]:
+    if samples is not None and len(samples):
+        count = min(SAMPLES, len(samples))
+        return samples.batch([i * len(samples) // count for i in range(count)])[0], ""
+    rows = bundle.samples[0].shape[0] if bundle.samples[0].ndim else 1
+    return tuple(s.numpy() for s in bundle.samples), f"parity was taken on {rows} example inputs; give --data to take it on real samples"
+
+
+def run_graph(bundle: Bundle, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """The graph's outputs for all rows, in groups of its batch where that is fixed."""
+    import torch
+
+    def once(group: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        return [t.numpy() for t in bundle.run(*(torch.from_numpy(x) for x in group))]
+
+    return in_groups(once, inputs, bundle.signature)
+
+
+def run_file(path: Path, runtime: str, signature: Signature, inputs: Sequence[NDArray[Any]], optimise: bool = True) -> list[NDArray[Any]]:
+    """The file's logical outputs for all rows."""
+    session = open_session(path, runtime, optimise=optimise)
+
+    def once(group: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        doors = [to_door(x, spec) for x, spec in zip(group, signature.inputs, strict=True)]
+        return [from_door(v, spec) for v, spec in zip(session.run(*doors), signature.outputs, strict=True)]
+
+    return in_groups(once, inputs, signature)
+
+
+def in_groups(run: Any, inputs: Sequence[NDArray[Any]], signature: Signature) -> list[NDArray[Any]]:
+    """``run`` on as many rows at a time as the signature's first axis holds (all where it is free); the last group is filled up.
+
+    Outputs are put together along their first axis. A signature whose inputs don't share one first axis is run once.
+    """
+    import numpy as np
+
+    first = {spec.shape[0] for spec in signature.inputs if spec.shape}
+    rows = {x.shape[0] for x in inputs if x.ndim}
+    if len(first) != 1 or len(rows) != 1 or not all(isinstance(a, int) for a in first):
+        return list(run(inputs))
+    (size,), (count,) = first, rows
+    if size == count:
+        return list(run(inputs))
+    parts = []
+    for start in range(0, count, int(size)):
+        group = [x[start : start + int(size)] for x in inputs]
+        missing = int(size) - group[0].shape[0]
+        parts.append(run([np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in group] if missing else group))
+    return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
+
+
+def prove(
+    written: Written, stage: Path, format: str, precision: str, target: Target, bundle: Bundle, known: References
+) -> tuple[tuple[Parity, ...], tuple[str, ...]]:
+    """The figures of every runtime, the worst judged one first, and notes. Raises ParityError where a limit is not kept."""
+    names = list(dict.fromkeys(r.name for r in target.runtimes_for(format, precision)))
+    here = [name for name in names if installed(name)]
+    if not here:
+        return (), (f"not proven: none of its runtimes ({', '.join(names)}) is installed here",)
+    found: list[Parity] = []
+    notes: list[str] = []
+    for runtime in here:
+        for told, optimise in _ways(runtime, bundle):
+            outputs = run_file(stage / written.file, runtime, written.signature, known.inputs, optimise)
+            found += judged(written.file, runtime + told, precision, known, outputs)
+            if not optimise and format != "tflite":
+                notes.append(
+                    f"proven in {runtime} with its integer kernels off: on this CPU they saturate with weights beyond {SAFE_WEIGHT}, "
+                    f"on '{target.name}' they don't"
+                )
+    against = "torch" if known.quantized is None else "quantized graph"
+    found.sort(key=lambda p: (p.against != against, float("inf") if p.sqnr_db is None else p.sqnr_db))
+    return tuple(found), tuple(notes)
+
+
+def _ways(runtime: str, bundle: Bundle) -> list[tuple[str, bool]]:
+    """How a file is run in a runtime: a word for the report, and whether optimised."""
+    if runtime in ("litert", "tflite-runtime"):
+        return [("", True), (" without XNNPACK", False)]
+    return [("", not (_full_range(bundle) and saturates_here()))]
+
+
+def _full_range(bundle: Bundle) -> bool:
+    return bundle.quantized is not None and int(bundle.quantized.get("weight_max", 127)) > SAFE_WEIGHT
+
+
+def saturates_here() -> bool:
+    """Whether this CPU's integer kernels add u8 x s8 saturating: x86 without VNNI or AMX."""
+    machine = look()
+    return machine.machine in ("x86_64", "AMD64") and not any("vnni" in i or i == "amx_int8" for i in machine.isa)
+
+
+def judged(file: str, runtime: str, precision: str, known: References, outputs: list[NDArray[Any]]) -> list[Parity]:
+    """The figures of one run, once they are known to keep their limits."""
+    import math
+
+    rows = len(known.inputs[0])
+    if known.quantized is None:
+        assert known.floating is not None
+        own = parity.measure("torch", known.floating, outputs, rows, runtime)
+        parity.judge(file, precision, own)
+        return [own]
+    own = parity.measure("quantized graph", known.quantized, outputs, rows, runtime)
+    if not math.isfinite(own.max_abs):
+        raise ParityError(f"'{file}' in {runtime} gives values that are not finite; the file was removed")
+    if known.floating is None:
+        parity.judge(file, precision, own)
+        return [own]
+    far = parity.measure("torch", known.floating, outputs, rows, runtime)
+    parity.judge_quantized(file, precision, own, far, parity.measure("torch", known.floating, known.quantized, rows))
+    return [own, far]
