@@ -194,7 +194,8 @@ class Builder:
             return self.convert(self.read(read, order, read.q), None)
         best = next((f for f in forms if f[1] is None and q is not None), None) or next((f for f in forms if f[1] == read.value.q), None)
         have, quant = best or next(iter(forms))
-        return self.convert(self.read(Read(read.value, quant), order, quant), q)
+        forms.setdefault((have, q), self.convert(forms[have, quant], q))
+        return self.transpose(forms[have, q], moves(have, order))
 
     def _constant(self, value: Value, order: Order, q: Quant | None) -> int:
         """A constant in the format asked for; a quantized one that is wanted as real numbers stays integers and is dequantized."""

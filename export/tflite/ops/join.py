@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..layout import identity, stored
+from ..layout import Order, identity, stored
 from ..lower import Site, elementwise_order, lowers
 
 
@@ -38,26 +38,31 @@ def stack(s: Site) -> None:
 @lowers("aten.repeat.default", transparent=True)
 def repeat(s: Site) -> None:
     """TILE."""
-    read = s["self"]
     times = list(s["repeats"])
-    rank = len(times)
-    full = (1,) * (rank - len(read.shape)) + read.shape
-    x = s.b.reshape(s.tensor(read, identity(len(read.shape))), full)
+    x, order = _grown(s, len(times))
+    times = [times[a] for a in order]
     if all(t == 1 for t in times):
-        s.put(x)
+        s.put(x, order)
         return
-    s.result("TILE", [x, s.b.ints(times, "times")])
+    s.result("TILE", [x, s.b.ints(times, "times")], order)
 
 
 @lowers("aten.expand.default", "aten.expand_as.default", "aten.broadcast_to.default", transparent=True)
 def expand(s: Site) -> None:
     """BROADCAST_TO; nothing where no axis grows."""
-    read = s["self"]
-    rank = len(s.out.shape)
-    order = s.order(read)
-    if read.shape == s.out.shape:
-        s.put(s.tensor(read, order), order)
+    x, order = _grown(s, len(s.out.shape))
+    shape = stored(s.out.shape, order)
+    if s.shape(x) == shape:
+        s.put(x, order)
         return
+    s.result("BROADCAST_TO", [x, s.b.ints(shape)], order)
+
+
+def _grown(s: Site, rank: int) -> tuple[int, Order]:
+    """The input in the order at hand, or (where axes are added in front) in torch's."""
+    read = s.op.args[next(iter(s.op.args))]
+    if len(read.shape) == rank:
+        order = s.order(read)
+        return s.tensor(read, order), order
     full = (1,) * (rank - len(read.shape)) + read.shape
-    x = s.b.reshape(s.tensor(read, identity(len(read.shape))), full)
-    s.result("BROADCAST_TO", [x, s.b.ints(s.out.shape)])
+    return s.b.reshape(s.tensor(read, identity(len(read.shape))), full), identity(rank)

@@ -6,6 +6,7 @@ from ..layout import channels_last
 from ..lower import Site, lowers
 from ..plan import Quant
 from .pad import constant_pad
+from .reduce import image_mean
 from .slices import part
 from .window import explicit, is_same
 
@@ -136,7 +137,7 @@ def adaptive_avg_pool(s: Site) -> None:
     size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
     n, height, width, channels = s.shape(x)
     if size == [1, 1]:
-        _give(s, s.run("MEAN", [x, s.b.ints([1, 2], "axes")], (n, 1, 1, channels), keepDims=True), rank)
+        _give(s, image_mean(s, x), rank)
         return
     if height % size[0] == 0 and width % size[1] == 0:
         kernel = [height // size[0], width // size[1]]

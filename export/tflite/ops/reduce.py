@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..layout import identity, stored
+from ..layout import NHWC, identity, stored
 from ..lower import Site, lowers
 
 
@@ -34,7 +34,25 @@ def reduce(s: Site, op: str) -> None:
 @lowers("aten.mean.dim", "aten.mean.default", integer=True)
 def mean(s: Site) -> None:
     """MEAN."""
+    read = s["self"]
+    order = s.order(read)
+    if order == NHWC and s["keepdim"] and axes_of(s, 4) == [2, 3]:
+        s.put(image_mean(s, s.tensor(read, order)), order)
+        return
     reduce(s, "MEAN")
+
+
+def image_mean(s: Site, x: int) -> int:
+    """The MEAN over an NHWC tensor's pixels, which stay as axes of size one.
+
+    The integer kernel that keeps them by itself truncates its zero points' difference (up to one step off, in LiteRT 2.3 and
+    tflite-runtime 2.14), so there the axes go and come back by RESHAPE.
+    """
+    n, _, _, channels = s.shape(x)
+    axes = s.b.ints([1, 2], "axes")
+    if not s.integer:
+        return s.run("MEAN", [x, axes], (n, 1, 1, channels), keepDims=True)
+    return s.b.reshape(s.run("MEAN", [x, axes], (n, channels), keepDims=False), (n, 1, 1, channels))
 
 
 @lowers("aten.sum.dim_IntList", "aten.sum.default", integer=True)
