@@ -19,10 +19,11 @@ from ..core.bundle import Bundle, flatten_outputs
 from ..core.errors import RecipeError
 from ..core.verdict import YES, Verdict, no
 from ..tasks.samples import gather_targets
-from .augment import Augment
 from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
-from .train import Count, Positive, Share, TrainSettings, fit
+from .train import fit
+from .training.augment import Augment
+from .training.settings import Count, Positive, Share, TrainSettings
 
 if TYPE_CHECKING:
     from ..tasks.samples import Samples
@@ -201,7 +202,7 @@ def _score(teacher: Bundle, task: Task, val: Samples, plan: Augment, *, always: 
     import numpy as np
     import torch
 
-    from .feed import Feed
+    from .training.feed import Feed
 
     feed = Feed(val, plan, 0, torch.device("cpu"), channels_last=False)
     count = min(JUDGED_BY, len(val))

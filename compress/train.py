@@ -4,6 +4,8 @@ Every random draw is made from (seed, epoch) or (seed, step), never from a runni
 started again from its checkpoint takes the same steps and ends with the same weights. The weights that scored best on the
 validation data are kept; what came in counts as epoch 0, so training never ends worse on it than it began.
 
+Under ``torchrun`` every process takes its part of each batch and gradients are averaged; the first one scores, decides and writes.
+
 Not for: training from a script with its own loop, or a search over settings.
 """
 
@@ -12,23 +14,26 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.errors import RecipeError, require
+from ..core.errors import RecipeError
 from ..core.progress import Progress, Silent
-from .augment import Augment, mix
-from .checkpoint import fingerprint, load_checkpoint, save_checkpoint
-from .feed import Batch, Feed, ahead
-from .modes import twin, undecayed
-from .objective import Layer, SoftLoss, objective
-from .passes import Settings
-from .schedule import Budget, Shape, factor
+from .training.augment import Augment, mix
+from .training.checkpoint import fingerprint, load_checkpoint, save_checkpoint
+from .training.device import lay_out, make_fabric, make_optimizer, peak_bytes, takes_channels_last
+from .training.feed import Batch, Feed, ahead
+from .training.log import write_csv, write_tensorboard
+from .training.modes import twin
+from .training.objective import objective
+from .training.schedule import Budget, factor
+from .training.settings import TrainSettings
+from .training.taught import Taught, Teacher
+from .training.timing import Timing
 
 if TYPE_CHECKING:
     import torch
@@ -38,64 +43,7 @@ if TYPE_CHECKING:
     from ..tasks.samples import Samples
     from ..tasks.task import Task
 
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=1)]
-
 CHECKPOINT_SECONDS = 120.0
-
-
-class TrainSettings(Settings, frozen=True, kw_only=True):
-    """How a network is trained.
-
-    ``epochs``, but at least ``min-steps`` steps (small data sets), and at most ``max-minutes``: the schedule then ends
-    early, in time. ``lr`` is the peak rate, reached after the ``warmup`` share of the run, then following ``schedule``. Scales
-    and biases have no ``weight-decay``. ``ema`` is the decay of a moving average of the weights, which is then what is validated
-    and kept (0: none). ``augment``: a share of "shift", "flip", "zoom" in one word ("shift-flip"), "none", or "auto" (see
-    ``compress.finetune``). ``patience``: stop after so many epochs without a better validation score (0: never).
-    ``accumulate``: batches per step. ``device``: "auto" takes a GPU where there is one.
-    """
-
-    epochs: NotNegative = 10
-    min_steps: Annotated[int, msgspec.Meta(ge=0)] = 0
-    max_minutes: Positive | None = None
-    batch_size: Count = 128
-    accumulate: Count = 1
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Positive = 0.03
-    momentum: Share = 0.9
-    weight_decay: NotNegative = 1e-4
-    schedule: Shape = "cosine"
-    warmup: Share = 0.05
-    clip: NotNegative = 0.0
-    label_smoothing: Share = 0.0
-    ema: Share = 0.0
-    augment: str = "auto"
-    mixup: NotNegative = 0.0
-    cutmix: NotNegative = 0.0
-    patience: Annotated[int, msgspec.Meta(ge=0)] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-
-
-@dataclasses.dataclass(frozen=True)
-class Teacher:
-    """What the student learns from. ``graph`` gives outputs and then ``taps``; ``outputs`` is the number of outputs.
-
-    ``layers`` are losses between layers, in the order of ``student_taps`` and ``taps``.
-    ``views``: how many different augmentations of the data are used in turn; its outputs for each are computed once and kept.
-    None draws a new one each epoch and computes them each time.
-    """
-
-    graph: GraphModule
-    outputs: int
-    alpha: float
-    soft: SoftLoss | None
-    taps: tuple[str, ...] = ()
-    student_taps: tuple[str, ...] = ()
-    layers: Sequence[Layer] = ()
-    views: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,19 +130,19 @@ class _Run:
 
         self.began = time.monotonic() if began is None else began
         self.graph, self.settings, self.task, self.teacher, self.seed = graph, settings, task, teacher, seed
-        self.label, self.progress, self.val = label, progress, val
+        self.label, self.val = label, val
         self.key = self._key(train, plan)
         self.fabric = make_fabric(settings)
+        self.progress = Silent() if self.fabric.global_rank else progress
         self.device: torch.device = self.fabric.device
         graph.to(self.device)
-        self.channels_last = _takes_channels_last(graph, train, self.device)
+        self.channels_last = takes_channels_last(graph, train, self.device)
         if self.channels_last:
-            _lay_out(graph, torch.channels_last)
+            lay_out(graph, torch.channels_last)
         taps = teacher.student_taps if teacher else ()
         self.eval_net = twin(graph, training=False, device=self.device)
         self.feed = Feed(train, plan, seed, self.device, channels_last=self.channels_last)
         self.val_feed = Feed(val, Augment(), seed, self.device, channels_last=self.channels_last) if val is not None else None
-        self.teacher_net = self._teacher_net()
         module = objective(
             twin(graph, training=True, taps=taps, device=self.device),
             outputs,
@@ -205,7 +153,7 @@ class _Run:
             layers=teacher.layers if teacher else (),
         ).to(self.device)
         self.plain = module
-        self.optimizer = _optimizer(graph, module, settings)
+        self.optimizer = make_optimizer(graph, module, settings)
         self.module, self.wrapped = self.fabric.setup(module, self.optimizer, move_to_device=False)
         self.work = work
         self.checkpoint = work / f"{label}-{self.key}.pt" if work is not None else None
@@ -219,8 +167,10 @@ class _Run:
         self.ema: dict[str, Tensor] = {}
         self.spent_before = 0.0
         self.resumed_at = 0
-        self.timing = _Timing()
-        self.cache = _Cache(self)
+        self.timing = Timing()
+        self.taught = (
+            Taught(teacher, train, plan, seed, work, self.fabric, channels_last=self.channels_last) if teacher is not None else None
+        )
 
     def go(self) -> Trained:
         """The loop."""
@@ -266,7 +216,10 @@ class _Run:
             mixed = (self.seed, 78, self.budget.done, part, self.fabric.global_rank)
             first, pairing = mix(batch.inputs[0], settings.mixup, settings.cutmix, mixed)
             inputs = (first, *batch.inputs[1:])
-            taught, layers = self.cache.outputs(inputs, batch.rows, view, kept=pairing is None)
+            taught: Any = None
+            layers: tuple[Tensor, ...] = ()
+            if self.taught is not None:
+                taught, layers = self.taught.outputs(inputs, batch.rows, view, keep=pairing is None)
             with self.fabric.no_backward_sync(self.module, enabled=part + 1 < settings.accumulate):
                 loss, parts = self.module(inputs, batch.target, pairing, taught, layers, self.budget.progress)
                 self.fabric.backward(loss / settings.accumulate)
@@ -306,6 +259,8 @@ class _Run:
         self._plan()
         self._save()
         self._log()
+        if self.taught is not None:
+            self.taught.end_of_epoch(self._view(epoch - 1))
         told = "" if score is None else f"  {self.task.metric} {score:.4f} on validation"
         self.progress.say(f"  epoch {epoch}: loss {row['loss']:.4f}{told}  ({self.timing.rate:.0f} images/s)")
         return bool(self.settings.patience) and score is not None and epoch - self.best[0] >= self.settings.patience
@@ -322,7 +277,7 @@ class _Run:
         if self.best[2]:
             self._put(self.best[2])
         self.graph.to(device="cpu")
-        _lay_out(self.graph, torch.contiguous_format)
+        lay_out(self.graph, torch.contiguous_format)
         for parameter in self.graph.parameters():
             parameter.grad = None
         best = self.best
@@ -336,7 +291,7 @@ class _Run:
             before_score=self.before,
             images_per_second=self.timing.rate,
             seconds=self._spent(),
-            peak_bytes=_peak_bytes(self.device),
+            peak_bytes=peak_bytes(self.device),
             resumed_at=self.resumed_at,
         )
 
@@ -364,7 +319,8 @@ class _Run:
         if current is not None:
             self._put(current)
         self.timing.validation = time.monotonic() - started
-        return self.task.score([np.concatenate(column) for column in zip(*outputs, strict=True)], np.concatenate(targets)).value
+        value = self.task.score([np.concatenate(column) for column in zip(*outputs, strict=True)], np.concatenate(targets)).value
+        return float(self._agreed(value))
 
     def _average(self) -> None:
         """EMA with the decay rising from 0.1: min(decay, (1 + t) / (10 + t))."""
@@ -394,6 +350,12 @@ class _Run:
         left = max(self.budget.total - self.budget.done, 0) / self.per_epoch
         each = self.timing.validation
         self.budget.measure(self._spent(), self.timing.per_step + each / self.per_epoch, min(1.0, left) * each if left < 1 else 0.0)
+        if self.budget.seconds is not None:
+            self.budget.total = self._agreed(self.budget.total)
+
+    def _agreed(self, value: Any) -> Any:
+        """The first process's value, in every process."""
+        return self.fabric.broadcast(value) if self.fabric.world_size > 1 else value
 
     def _spent(self) -> float:
         return self.spent_before + time.monotonic() - self.began
@@ -407,23 +369,11 @@ class _Run:
         rank, world = self.fabric.global_rank, self.fabric.world_size
         return [rows[rank::world] for rows in group] if world > 1 else list(group)
 
-    def _teacher_net(self) -> GraphModule | None:
-        import torch
-
-        if self.teacher is None:
-            return None
-        graph = self.teacher.graph.to(self.device)
-        if self.channels_last:
-            _lay_out(graph, torch.channels_last)
-        return twin(graph, training=False, taps=self.teacher.taps, device=self.device)
-
     def _key(self, train: Samples, plan: Augment) -> str:
         """Names the run, from everything that its course depends on."""
-        teacher = self.teacher
         about = [msgspec.to_builtins(self.settings), self.seed, self.label, len(train), train.source, msgspec.to_builtins(plan)]
-        about += [teacher.alpha, list(teacher.taps), list(teacher.student_taps), teacher.views] if teacher else []
-        about += [[layer.weight, layer.until] for layer in teacher.layers] if teacher else []
-        states = [self.graph.state_dict()] + ([teacher.graph.state_dict()] if teacher else [])
+        about += self.teacher.about() if self.teacher else []
+        states = [self.graph.state_dict()] + ([self.teacher.graph.state_dict()] if self.teacher else [])
         return fingerprint(about, *states)
 
     def _save(self) -> None:
@@ -463,158 +413,7 @@ class _Run:
         return True
 
     def _log(self) -> None:
-        """metrics.csv beside the checkpoint, written anew each time so that a resumed run's log has no gap and no double."""
-        import csv
-        import io
-
         if self.work is None or self.fabric.global_rank:
             return
-        names = list(dict.fromkeys(name for row in self.rows for name in row))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, names)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        path = self.work / f"{self.label}-{self.key}.csv"
-        stage = path.with_suffix(".part")
-        stage.write_text(text.getvalue())
-        os.replace(stage, path)
-
-
-class _Timing:
-    """Seconds of recent steps, so that a plan follows a machine that becomes slower or faster."""
-
-    def __init__(self) -> None:
-        self.recent: list[tuple[float, int]] = []
-        self.validation = 0.0
-
-    def step(self, seconds: float, images: int) -> None:
-        self.recent = [*self.recent[-49:], (seconds, images)]
-
-    @property
-    def per_step(self) -> float:
-        """The mean of the last 50 steps, the first ones left out while there are others (they warm up)."""
-        kept = self.recent[2:] or self.recent
-        return sum(s for s, _ in kept) / len(kept) if kept else 0.0
-
-    @property
-    def rate(self) -> float:
-        """Images a second."""
-        kept = self.recent[2:] or self.recent
-        seconds = sum(s for s, _ in kept)
-        return sum(n for _, n in kept) / seconds if seconds else 0.0
-
-
-class _Cache:
-    """The teacher's outputs: computed for each batch, or kept for each (view, sample) where views come again."""
-
-    def __init__(self, run: _Run) -> None:
-        self.run = run
-        self.kept: dict[int, tuple[list[Tensor], Tensor]] = {}
-
-    def outputs(
-        self, inputs: tuple[Tensor, ...], rows: Tensor, view: int, *, kept: bool
-    ) -> tuple[tuple[Tensor, ...] | None, tuple[Tensor, ...]]:
-        """(outputs, layers) of the teacher for a batch; (None, ()) without a teacher."""
-        teacher = self.run.teacher
-        if teacher is None:
-            return None, ()
-        keep = kept and teacher.views is not None and not teacher.taps
-        if keep and view in self.kept:
-            stored, have = self.kept[view]
-            if bool(have[rows].all()):
-                return tuple(s[rows].to(self.run.device) for s in stored), ()
-        results = self._compute(inputs)
-        if keep:
-            self._store(view, rows, results)
-        return tuple(results[: teacher.outputs]), tuple(results[teacher.outputs :])
-
-    def _compute(self, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        import torch
-
-        net = self.run.teacher_net
-        assert net is not None
-        with torch.no_grad(), self.run.fabric.autocast():
-            return tuple(net(*inputs))
-
-    def _store(self, view: int, rows: Tensor, results: Sequence[Tensor]) -> None:
-        import torch
-
-        count = len(self.run.feed.samples)
-        if any(len(r) != len(rows) for r in results):
-            return  # an output without a row for each sample
-        if view not in self.kept:
-            self.kept[view] = [torch.zeros(count, *r.shape[1:]) for r in results], torch.zeros(count, dtype=torch.bool)
-        stored, have = self.kept[view]
-        for place, result in zip(stored, results, strict=True):
-            place[rows] = result.detach().float().cpu()
-        have[rows] = True
-
-
-def make_fabric(settings: TrainSettings) -> Any:
-    """One device, or, where ``torchrun`` started several processes, one a process with gradients averaged."""
-    import torch
-
-    lightning = require("lightning_fabric", "train")
-    cuda = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise RecipeError("device 'cuda' was asked for, but torch finds no GPU here; use device = \"auto\"")
-    precision = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed" if cuda else "bf16-mixed"}[settings.precision]
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    spread = {"strategy": "ddp", "num_nodes": max(1, world // local)} if world > 1 else {}
-    fabric = lightning.Fabric(accelerator="cuda" if cuda else "cpu", devices=local, precision=precision, **spread)
-    if world > 1:
-        fabric.launch()
-    return fabric
-
-
-def _optimizer(graph: GraphModule, module: torch.nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    import torch
-
-    decayed, plain = undecayed(graph)
-    known = {id(p) for p in (*decayed, *plain)}
-    adapters = [p for p in module.parameters() if id(p) not in known and p.requires_grad]
-    groups: list[dict[str, Any]] = [
-        {"params": [*decayed, *adapters], "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    groups = [g for g in groups if g["params"]]
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, betas=(settings.momentum, 0.999))
-    nesterov = settings.momentum > 0
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum, nesterov=nesterov)
-
-
-def _takes_channels_last(graph: GraphModule, train: Samples, device: torch.device) -> bool:
-    """Whether the graph runs with its images and weights channels-last (a ``view`` in it may need the plain order)."""
-    import torch
-
-    arrays, _ = train.batch([0, min(1, len(train) - 1)])
-    if not any(a.ndim == 4 for a in arrays):
-        return False
-    inputs = [torch.from_numpy(a).to(device) for a in arrays]
-    inputs = [x.to(memory_format=torch.channels_last) if x.ndim == 4 else x for x in inputs]
-    try:
-        with torch.no_grad():
-            twin(graph, training=False, device=device)(*inputs)
-    except RuntimeError:
-        return False
-    return True
-
-
-def _lay_out(graph: GraphModule, memory_format: torch.memory_format) -> None:
-    """Puts the weights with four axes into this order in memory; the tensors stay the ones they are."""
-    for value in (*graph.parameters(), *graph.buffers()):
-        if value.ndim == 4:
-            value.data = value.data.contiguous(memory_format=memory_format)
-
-
-def _peak_bytes(device: torch.device) -> int:
-    import resource
-    import sys
-
-    import torch
-
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        write_csv(self.work / f"{self.label}-{self.key}.csv", self.rows)
+        write_tensorboard(self.work / f"{self.label}-{self.key}", self.rows[-1])

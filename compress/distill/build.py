@@ -10,8 +10,9 @@ import msgspec
 from ...core.bundle import Bundle
 from ...core.errors import RecipeError
 from ...core.verdict import YES, Verdict, no
-from ..objective import Layer, soft_loss
-from ..train import Positive, Share, Teacher
+from ..training.objective import Layer, soft_loss
+from ..training.settings import Positive, Share
+from ..training.taught import Teacher
 from . import attention, dist, dkd, fitnet, kd, relational, similarity  # noqa: F401  each files itself
 from .loss import hints, logit_losses
 from .pairs import Pair, choose, named, pair

@@ -17,14 +17,14 @@ import pytest
 import torch
 from torch import nn
 
-from packlight.compress.augment import Augment, draw, mix, shift_flip, zoom
-from packlight.compress.checkpoint import load_checkpoint
-from packlight.compress.feed import Feed
 from packlight.compress.finetune import augmentation
-from packlight.compress.modes import twin, undecayed
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
-from packlight.compress.schedule import Budget, factor
+from packlight.compress.training.augment import Augment, draw, mix, shift_flip, zoom
+from packlight.compress.training.checkpoint import load_checkpoint
+from packlight.compress.training.feed import Feed
+from packlight.compress.training.modes import twin, undecayed
+from packlight.compress.training.schedule import Budget, factor
 from packlight.core.bundle import Bundle
 from packlight.core.errors import RecipeError
 from packlight.core.preprocess import Preprocess
@@ -309,7 +309,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(work)], env=environment, check=False, capture_output=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
-    (checkpoint,) = work.glob("*.pt")
+    (checkpoint,) = work.glob("finetune-*.pt")
     state = load_checkpoint(checkpoint)
     assert state is not None
     assert 20 <= state["step"] <= 30
@@ -443,3 +443,52 @@ def test_cosine_is_what_the_optimizer_gets(tmp_path: Path) -> None:
     with open(next(tmp_path.glob("*.csv"))) as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file)]
     assert rates == pytest.approx([0.2 * (1 + math.cos(math.pi * k / 4)) / 2 for k in range(4)])
+
+
+SPREAD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import test_train_helpers as t
+bundle = t.spread()
+import os
+Path(sys.argv[1], f"digest-{os.environ['RANK']}").write_text(" ".join(f"{v:.9g}" for v in t.flat(bundle)[:2000].tolist()))
+"""
+
+
+class Plain(nn.Module):
+    """Without statistics over the batch, so that cutting batches in two changes nothing but rounding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=2, padding=1)
+        self.linear = nn.Linear(96, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(torch.relu(self.conv(x)).flatten(1))
+
+
+def spread() -> Bundle:
+    torch.manual_seed(0)
+    bundle = Bundle.capture(Plain(), [torch.zeros(2, 3, 8, 8)])
+    settings = {"epochs": 3, "lr": 0.05, "batch-size": 32, "augment": "shift-flip", "ema": 0.9}
+    return run_passes(
+        bundle, [make_pass("finetune", settings)], context(corners(), teacher=Bundle.capture(Plain(), [torch.zeros(2, 3, 8, 8)]))
+    )
+
+
+def flat(bundle: Bundle) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in bundle.graph.parameters()])
+
+
+def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
+    (tmp_path / "test_train_helpers.py").write_text(Path(__file__).read_text())
+    (tmp_path / "spread.py").write_text(SPREAD)
+    source = Path(__file__).resolve().parents[2] / "src"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "spread.py", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    first, second = (np.array((tmp_path / f"digest-{rank}").read_text().split(), float) for rank in (0, 1))
+    assert np.array_equal(first, second)
+    assert np.allclose(first, flat(spread())[:2000].numpy(), atol=1e-5)

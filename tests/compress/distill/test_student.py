@@ -136,7 +136,7 @@ def test_a_student_learns_with_hints(use: str, data: Splits, teacher: Bundle) ->
 def test_hints_pull_features_to_the_teacher(data: Splits, teacher: Bundle) -> None:
     """The attention of a student trained with attention transfer is nearer to the teacher's than without."""
     from packlight.compress.distill.attention import attention
-    from packlight.compress.modes import twin
+    from packlight.compress.training.modes import twin
 
     (x,), _ = data.val.batch(range(40))  # type: ignore[union-attr]
     images = torch.from_numpy(x)

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ..core.preprocess import Preprocess
-    from ..tasks.samples import Samples
+    from ...core.preprocess import Preprocess
+    from ...tasks.samples import Samples
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..core.bundle import layer_of
+from ...core.bundle import layer_of
 
 if TYPE_CHECKING:
     import torch

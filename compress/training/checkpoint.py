@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ..core.files import storage_errors
+from ...core.files import storage_errors
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
-    from ..tasks.task import Task
+    from ...tasks.task import Task
 
 SoftLoss = Callable[[Sequence["Tensor"], Sequence["Tensor"], "Tensor | None"], "Tensor"]
 """(student outputs, teacher outputs, target) -> scalar."""
