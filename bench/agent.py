@@ -5,26 +5,31 @@ tflite_runtime). It imports nothing of packlight, which copies it to the device 
 
     python agent.py PLAN.json
 
+    python agent.py --look        what this device is and which runtimes it has, as one JSON line
+
 PLAN (all paths relative to its folder)::
 
     {"schema": 1, "runtime": "onnxruntime", "file": "m.onnx", "sha256": {"m.onnx": "..."}, "provider": "",
      "threads": 1, "affinity": null, "inputs": [{"file": "x.npy", "axis": 0}], "outputs": [{"axis": 0}],
-     "rows": 1, "options": {}}
+     "rows": 1, "options": {}, "session": "id", "exclusive": true, "wait_s": 600, "idle_s": 3600}
 
 ``inputs`` are arrays as the file's doors want them; ``axis`` is the batch axis, ``rows`` how many rows one timed inference takes.
-The inputs may have more rows than that: inference i takes the i-th group, round and round.
+The inputs may have more rows than that: inference i takes the i-th group, round and round. An ``exclusive`` agent waits up to
+``wait_s`` for a bench of another ``session`` on this device to end (saying ``busy``). ``threads`` 0 is all cores.
 
 First it says ``hello`` (versions and device), then ``ready`` (load and first inference). Then it obeys one command a line on stdin::
 
     {"cmd": "warm", "max_s": 10, "max_runs": 5000}    until stationary -> {"event": "warm", "values_s": [...], "stationary": true}
-    {"cmd": "run", "runs": 20, "settle_s": 0.005}      -> {"event": "run", "values_s": [...], "settle_values_s": [...], ...}
-    {"cmd": "throughput", "seconds": 5, "rows": 32}   -> {"event": "throughput", "rows": [...], "values_s": [...]}
+    {"cmd": "run", "runs": 20, "settle_s": 0.005}     -> {"event": "run", "values_s": [...], "settle_values_s": [...],
+                                                          "before": {...}, "state": {...}}
+    {"cmd": "throughput", "seconds": 5, "rows": 32}   -> {"event": "throughput", "rows": 32, "values_s": [...], "seconds": 5.1}
+    {"cmd": "profile", "runs": 20}                    -> {"event": "profile", "ops": [{"name", "type", "values_s"}], "why": ""}
     {"cmd": "outputs", "rows": 100, "to": "out"}      writes out_0.npy ... -> {"event": "outputs", "files": [...], "values_s": [...]}
     {"cmd": "memory"}, {"cmd": "state"}, {"cmd": "quit"}
 
-What goes wrong is one ``error`` line with its kind ("lacks", "artifact", "input", "storage", "runtime", "plan"), then exit code 1.
-When stdin closes without ``quit`` the host is gone: the agent ends, and removes its session folder if that holds the
-marker ``.packlight-root``. SIGTERM and SIGINT end it at once.
+What goes wrong is one ``error`` line with its kind ("lacks", "artifact", "input", "storage", "runtime", "busy", "plan"), then exit
+code 1. When stdin closes without ``quit``, or nothing is said for ``idle_s``, the host is gone: the agent ends, and removes its
+session folder if that holds the marker ``.packlight-root``. SIGTERM and SIGINT end it at once.
 """
 
 from __future__ import annotations
@@ -124,6 +129,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = plan["threads"]
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.enable_profiling = bool(plan.get("options", {}).get("profile"))
+        options.profile_file_prefix = "profile"
         if plan.get("options", {}).get("optimise") is False:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         self.session = ort.InferenceSession(path, options, providers=[provider])
@@ -147,6 +154,18 @@ class OnnxRuntime:
     def read(self) -> List[Any]:
         return list(self.binding.copy_outputs_to_cpu())
 
+    def profile(self, runs: int) -> Tuple[List[Dict[str, Any]], str]:
+        with open(self.session.end_profiling()) as file:
+            events = [e for e in json.load(file) if e.get("cat") == "Node" and str(e.get("name", "")).endswith("_kernel_time")]
+        found: Dict[str, Dict[str, Any]] = {}
+        for event in events:
+            name = event["name"][: -len("_kernel_time")]
+            op = found.setdefault(name, {"name": name, "type": event["args"].get("op_name", ""), "values_s": []})
+            op["values_s"].append(event["dur"] / 1e6)
+        for op in found.values():
+            op["values_s"] = op["values_s"][-runs:]
+        return list(found.values()), ""
+
 
 class OpenVino:
     """OpenVINO, one stream, inputs set once per inference; fp32 arithmetic where the file is fp32 (no silent bf16)."""
@@ -163,6 +182,8 @@ class OpenVino:
         config: Dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if device == "CPU":
             config.update(INFERENCE_NUM_THREADS=plan["threads"], NUM_STREAMS=1, INFERENCE_PRECISION_HINT="f32")
+        if plan.get("options", {}).get("profile"):
+            config["PERF_COUNT"] = True
         self.ov = ov
         self.model = core.compile_model(path, device, config)
         self.inputs = [i.any_name if i.names else str(n) for n, i in enumerate(self.model.inputs)]
@@ -178,6 +199,17 @@ class OpenVino:
 
     def read(self) -> List[Any]:
         return [self.request.get_output_tensor(i).data.copy() for i in range(len(self.model.outputs))]
+
+    def profile(self, runs: int) -> Tuple[List[Dict[str, Any]], str]:
+        found: Dict[str, Dict[str, Any]] = {}
+        for _ in range(runs):
+            self.request.infer()
+            for info in self.request.profiling_info:
+                if str(info.status).endswith("EXECUTED") and not str(info.status).endswith("NOT_EXECUTED"):
+                    kind = "%s %s" % (info.node_type, info.exec_type)
+                    op = found.setdefault(info.node_name, {"name": info.node_name, "type": kind, "values_s": []})
+                    op["values_s"].append(info.real_time.total_seconds())
+        return list(found.values()), ""
 
 
 class Tflite:
@@ -220,6 +252,9 @@ class Tflite:
 
     def reset(self) -> None:
         self.interpreter.reset_all_variables()
+
+    def profile(self, runs: int) -> Tuple[List[Dict[str, Any]], str]:
+        return [], "the Python API of LiteRT and TFLite gives no times of single operators; its benchmark_model does"
 
 
 class TfliteRuntime(Tflite):
@@ -269,12 +304,52 @@ ARM_PARTS = {
 }  # fmt: skip
 
 
+ROOT = ""  # tests put another machine's files under it
+
+
 def text(path: str) -> Optional[str]:
     try:
-        with open(path, errors="replace") as file:
+        with open(ROOT + path, errors="replace") as file:
             return file.read(1 << 20)
     except OSError:
         return None
+
+
+def number(path: str) -> Optional[int]:
+    found = (text(path) or "").strip()
+    return int(found) if re.fullmatch(r"-?\d+", found) else None
+
+
+def folder(path: str, start: str) -> List[str]:
+    try:
+        return sorted(path + "/" + name for name in os.listdir(ROOT + path) if name.startswith(start))
+    except OSError:
+        return []
+
+
+def ask(*command: str) -> Optional[str]:
+    """What a small program of the device's maker says, or None where there is none."""
+    import subprocess
+
+    found = shutil.which(command[0])
+    if not found:
+        return None
+    try:
+        done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+
+
+def emulated() -> bool:
+    """Whether this process runs under qemu's user mode, which serves its own /proc/self but not its parent's."""
+    for pid in (os.getppid(), os.getpid()):
+        try:
+            if "qemu-" in os.path.basename(os.readlink("/proc/%d/exe" % pid)):
+                return True
+        except OSError:
+            continue
+    return "QEMU_CPU" in os.environ
 
 
 def cpu_name(cpuinfo: str) -> Optional[str]:
@@ -312,6 +387,7 @@ def device() -> Dict[str, Any]:
         "memory_bytes": int(memory.group(1)) * 1024 if memory else None,
         "kernel": platform.release(),
         "os": platform.system(),
+        "emulated": emulated(),
         "pointer_bits": 64 if sys.maxsize > 2**32 else 32,
     }
     for name, reason in (("cpu", "/proc/cpuinfo does not name it"), ("board", "no device tree"), ("memory_bytes", "no /proc/meminfo")):
@@ -321,56 +397,113 @@ def device() -> Dict[str, Any]:
     return out
 
 
+THROTTLED = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+
+
 def state() -> Dict[str, Any]:
-    """How the machine is doing now: frequency, heat, load, steal, context switches of this process."""
+    """How the machine is doing now: frequency, heat, power, load, steal, context switches of this process.
+
+    A reading that the device doesn't have is None and its reason stands under ``why``. ``throttle_count`` only grows;
+    ``throttle_flags`` are a Raspberry Pi's, now and since its start. ``energy_uj`` are counters by domain, ``power_mw`` rails.
+    """
     why: Dict[str, str] = {}
     base = "/sys/devices/system/cpu/cpu%d/cpufreq/"
     cpu = min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     governor = text(base % cpu + "scaling_governor")
-    current = text(base % cpu + "scaling_cur_freq")
+    khz = number(base % cpu + "scaling_cur_freq")
     if governor is None:
         why["governor"] = "no cpufreq here (a virtual machine, or a kernel without it)"
-    mhz = int(current) / 1000.0 if current and current.strip().isdigit() else None
-    if mhz is None:
+    if khz is None:
         why["frequency_mhz"] = why.get("governor", "cpufreq gives no frequency")
     heat = temperatures()
     if not heat:
         why["temperature_c"] = "no thermal zone under /sys/class/thermal"
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     pressure = re.search(r"some avg10=([\d.]+)", text("/proc/pressure/cpu") or "")
     if not pressure:
         why["pressure"] = "no /proc/pressure/cpu"
-    steal = re.search(r"^cpu\s+(.+)$", text("/proc/stat") or "", re.M)
-    ticks = [int(t) for t in steal.group(1).split()] if steal else []
-    status = text("/proc/self/status") or ""
-    switches = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", status, re.M)
-    throttle = text("/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count" % cpu)
+    total = re.search(r"^cpu\s+(.+)$", text("/proc/stat") or "", re.M)
+    ticks = [int(t) for t in total.group(1).split()] if total else []
+    switches = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", text("/proc/self/status") or "", re.M)
+    energy, power = energies(), rails()
+    if not energy and not power:
+        why["energy"] = "no energy counter (powercap) and no INA3221 sensor"
+    maximum = number(base % cpu + "cpuinfo_max_freq")
     return {
         "governor": governor.strip() if governor else None,
-        "frequency_mhz": mhz,
+        "frequency_mhz": khz / 1000.0 if khz is not None else None,
+        "max_frequency_mhz": maximum / 1000.0 if maximum is not None else None,
         "temperature_c": max(heat.values()) if heat else None,
         "temperatures": heat,
-        "load": load,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "pressure": float(pressure.group(1)) if pressure else None,
         "steal_ticks": ticks[7] if len(ticks) > 7 else None,
         "total_ticks": sum(ticks[:8]) if ticks else None,
         "involuntary_switches": int(switches.group(1)) if switches else None,
-        "throttle_count": int(throttle) if throttle and throttle.strip().isdigit() else None,
+        "throttle_count": number("/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count" % cpu),
+        "throttle_flags": pi_flags(text("/sys/devices/platform/soc/soc:firmware/get_throttled")),
+        "energy_uj": energy,
+        "power_mw": power,
         "why": why,
     }
 
 
 def temperatures() -> Dict[str, float]:
     out: Dict[str, float] = {}
-    root = "/sys/class/thermal"
-    try:
-        zones = sorted(z for z in os.listdir(root) if z.startswith("thermal_zone"))
-    except OSError:
-        return out
-    for zone in zones:
-        raw = (text("%s/%s/temp" % (root, zone)) or "").strip()
-        if re.fullmatch(r"-?\d+", raw):
-            out[(text("%s/%s/type" % (root, zone)) or zone).strip()] = int(raw) / 1000.0
+    for zone in folder("/sys/class/thermal", "thermal_zone"):
+        milli = number(zone + "/temp")
+        if milli is not None:
+            out[(text(zone + "/type") or os.path.basename(zone)).strip()] = milli / 1000.0
+    return out
+
+
+def energies() -> Dict[str, int]:
+    """Energy counters of powercap (RAPL) in microjoules, the packages only."""
+    out: Dict[str, int] = {}
+    for zone in folder("/sys/class/powercap", "intel-rapl:"):
+        count = number(zone + "/energy_uj")
+        if count is not None and os.path.basename(zone).count(":") == 1:
+            out[(text(zone + "/name") or os.path.basename(zone)).strip() + "@" + os.path.basename(zone)] = count
+    return out
+
+
+def rails() -> Dict[str, float]:
+    """Power now of each rail of a Jetson's INA3221, in milliwatts: millivolts times milliamperes."""
+    out: Dict[str, float] = {}
+    for chip in folder("/sys/class/hwmon", "hwmon"):
+        if (text(chip + "/name") or "").strip() != "ina3221":
+            continue
+        for channel in (1, 2, 3):
+            volts, amperes = number("%s/in%d_input" % (chip, channel)), number("%s/curr%d_input" % (chip, channel))
+            label = (text("%s/in%d_label" % (chip, channel)) or "rail %d" % channel).strip()
+            if volts is not None and amperes is not None:
+                out[label] = volts * amperes / 1000.0
+    return out
+
+
+def pi_flags(said: Optional[str]) -> Optional[List[str]]:
+    """``get_throttled`` of a Raspberry Pi ("throttled=0x50005", or the firmware's file): bits 0 to 3 now, 16 to 19 since the start."""
+    found = re.search(r"(?:0x)?([0-9a-fA-F]+)\s*$", said or "")
+    if not found:
+        return None
+    bits = int(found.group(1), 16)
+    now = [name for bit, name in sorted(THROTTLED.items()) if bits >> bit & 1]
+    return now + [name + " since its start" for bit, name in sorted(THROTTLED.items()) if bits >> (bit + 16) & 1]
+
+
+def maker() -> Dict[str, Any]:
+    """What the maker's own tools say, once a session (they are programs, too slow for every block)."""
+    out: Dict[str, Any] = {}
+    flags = ask("vcgencmd", "get_throttled")
+    if flags is not None:
+        out["throttle_flags"] = pi_flags(flags)
+    mode = ask("nvpmodel", "-q")
+    if mode is not None:
+        found = re.search(r"NV Power Mode:\s*(\S+)", mode)
+        out["power_mode"] = found.group(1) if found else None
+    thermal = ask("dumpsys", "thermalservice")
+    if thermal is not None:
+        found = re.search(r"Thermal Status:\s*(\d+)", thermal)
+        out["thermal_status"] = int(found.group(1)) if found else None
     return out
 
 
@@ -388,7 +521,66 @@ def memory() -> Dict[str, Any]:
     return {"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, "now_bytes": None, "why": "from getrusage"}
 
 
+def look() -> Dict[str, Any]:
+    """What this device is, how it is, and which runtimes it can import (None where it can't)."""
+    import importlib
+
+    versions: Dict[str, Optional[str]] = {"python": platform.python_version()}
+    why: Dict[str, str] = {}
+    for name in ("numpy", "pip"):
+        try:
+            versions[name] = str(importlib.import_module(name).__version__)
+        except ImportError as error:
+            versions[name], why[name] = None, first_line(error)
+    for name in RUNTIMES:
+        try:
+            versions[name] = import_runtime(name)
+        except AgentError as error:
+            versions[name], why[name] = None, first_line(error)
+    return {"versions": versions, "why": why, "device": device(), "state": state(), "maker": maker(), "executable": sys.executable}
+
+
 # --- the session -----------------------------------------------------------------------------------------------------
+
+
+class Lock:
+    """One bench at a time on a device. Agents of the same session share it; it goes with the process that holds it."""
+
+    def __init__(self, session: str, wait_s: float, say: Callable[..., None]) -> None:
+        import tempfile
+
+        try:
+            import fcntl
+        except ImportError:
+            return  # no such locks on this system
+        name = "packlight-bench-%d.lock" % (os.getuid() if hasattr(os, "getuid") else 0)
+        try:
+            self.file = open(os.path.join(tempfile.gettempdir(), name), "a+")  # noqa: SIM115  held to the end
+        except OSError:
+            return
+        end, told = time.monotonic() + wait_s, 0.0
+        while True:
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                self.file.seek(0)
+                holder = self.file.read(200).strip()
+                if holder.split(" ")[0] == session:
+                    return
+                if time.monotonic() >= end:
+                    told_holder = holder.split(" ")[-1] or "unknown"
+                    raise AgentError(
+                        "busy", "another bench (process %s) runs on this device; wait for it or stop it" % told_holder
+                    ) from None
+                if time.monotonic() - told > 2:
+                    told = time.monotonic()
+                    say("busy", holder=holder)
+                time.sleep(0.1)
+                continue
+            self.file.truncate(0)
+            self.file.write("%s %d" % (session, os.getpid()))
+            self.file.flush()
+            return
 
 
 class Agent:
@@ -403,12 +595,22 @@ class Agent:
         if plan["runtime"] not in RUNTIMES:
             raise AgentError("plan", "unknown runtime '%s'; known: %s" % (plan["runtime"], ", ".join(sorted(RUNTIMES))))
         self.pin()
+        self.lock = Lock(str(plan.get("session")), float(plan.get("wait_s", 600)), say) if plan.get("exclusive") else None
         plan["threads"] = int(plan["threads"]) or cores() or 1  # 0 is all there are
         start = time.perf_counter()
         version = import_runtime(plan["runtime"])
         imported = time.perf_counter() - start
         versions = {"python": platform.python_version(), "numpy": np.__version__, plan["runtime"]: version, "kernel": platform.release()}
-        say("hello", versions=versions, device=device(), state=state(), import_s=imported, pid=os.getpid(), affinity=self.affinity)
+        say(
+            "hello",
+            versions=versions,
+            device=device(),
+            state=state(),
+            maker=maker(),
+            import_s=imported,
+            pid=os.getpid(),
+            affinity=self.affinity,
+        )
         for name, digest in plan["sha256"].items():
             if sha256(name) != digest:
                 raise AgentError("artifact", "'%s' arrived damaged (its sha256 differs); push it again" % name)
@@ -514,6 +716,14 @@ class Agent:
         finally:
             self.rows = was
 
+    def profile(self, runs: int = 20) -> None:
+        """Seconds of every operator in each of the last ``runs`` inferences, where the runtime tells; needs the option ``profile``."""
+        if not self.plan.get("options", {}).get("profile"):
+            raise AgentError("plan", "a profile needs the option 'profile' in the plan")
+        self.time(runs)
+        ops, why = self.runtime.profile(runs)
+        self.say("profile", ops=ops, why=why, runs=runs)
+
     def outputs(self, to: str, rows: int = 1, limit: Optional[int] = None) -> None:
         """The outputs for all input rows, as ``<to>_<i>.npy`` with the batch axis first; a last group is filled up and cut."""
         np = self.np
@@ -556,7 +766,7 @@ class Agent:
         self.say("state", **state())
 
 
-COMMANDS = ("warm", "run", "throughput", "outputs", "memory", "state")
+COMMANDS = ("warm", "run", "throughput", "profile", "outputs", "memory", "state")
 
 
 def sha256(path: str) -> str:
@@ -588,9 +798,9 @@ def classify(error: BaseException) -> Tuple[str, str]:
     return "runtime", "%s: %s" % (type(error).__name__, first_line(error))
 
 
-def leave(folder: str) -> None:
-    """Removes the session folder that holds ``folder``, when it is marked as ours."""
-    for candidate in (folder, os.path.dirname(folder)):
+def leave(home: str) -> None:
+    """Removes the session folder that holds ``home``, when it is marked as ours."""
+    for candidate in (home, os.path.dirname(home)):
         if os.path.isfile(os.path.join(candidate, MARKER)):
             os.chdir("/")
             shutil.rmtree(candidate, ignore_errors=True)
@@ -598,6 +808,12 @@ def leave(folder: str) -> None:
 
 
 def main(argv: List[str]) -> int:
+    if argv[1:] == ["--look"]:
+        out = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        out.write(json.dumps(look()) + "\n")
+        out.flush()
+        return 0
     real = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what a runtime prints must not mix with our lines
     lock = threading.Lock()
@@ -607,7 +823,7 @@ def main(argv: List[str]) -> int:
             real.write(json.dumps(dict(fields, event=event)) + "\n")
             real.flush()
 
-    folder = os.path.dirname(os.path.abspath(argv[1]))
+    home = os.path.dirname(os.path.abspath(argv[1]))
     commands: queue.Queue[Optional[Dict[str, Any]]] = queue.Queue()
     said_quit = threading.Event()
 
@@ -624,7 +840,7 @@ def main(argv: List[str]) -> int:
         if said_quit.is_set():
             commands.put(None)
         else:  # the host is gone: end even in the middle of native code
-            leave(folder)
+            leave(home)
             os._exit(3)
 
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # like SIGTERM: at once, in the middle of native code too
@@ -634,10 +850,14 @@ def main(argv: List[str]) -> int:
     try:
         with open(argv[1]) as file:
             plan = json.load(file)
-        os.chdir(folder)
+        os.chdir(home)
         agent = Agent(plan, say)
         while True:
-            command = commands.get()
+            try:
+                command = commands.get(timeout=float(plan.get("idle_s", 3600)))
+            except queue.Empty:
+                leave(home)
+                return 3
             if command is None:
                 return 0
             name = command.pop("cmd", None)
@@ -645,7 +865,7 @@ def main(argv: List[str]) -> int:
                 raise AgentError("plan", "unknown command '%s'; known: %s" % (name, ", ".join(COMMANDS)))
             getattr(agent, name)(**command)
     except BrokenPipeError:
-        leave(folder)
+        leave(home)
         return 3
     except Exception as error:
         kind, message = classify(error)

@@ -21,7 +21,7 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     its turn; ``budget_s`` bounds the timed part of each file. ``batch`` is the rows of one timed inference (files with a fixed
     batch keep theirs). ``affinity`` pins the process to these cores. ``warm_s`` bounds the warm-up of each launch; the first
     ``settle_s`` seconds of each turn refill the caches and are not counted. ``score_threads`` is for accuracy, which is not timed
-    (None: all cores). ``answer_s`` is how long the device may keep silent.
+    (None: all cores). ``answer_s`` is how long the device may keep silent, ``wait_s`` how long to wait for another bench there to end.
     """
 
     threads: int = 1
@@ -38,6 +38,7 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     settle_s: float = 0.005
     seed: int = 0
     answer_s: float = 600.0
+    wait_s: float = 600.0
     score_threads: int | None = None
 
     def __post_init__(self) -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 
+from ..core.files import storage_errors
 from ..core.progress import Progress, Silent
 from ..core.report import Environment, Latency, Measurement, Memory, Speedup
 from ..targets.link.link import Link
@@ -21,6 +23,7 @@ from .session import Pusher, Session, Subject, subjects_of
 from .stage import Inputs, Stage, fixed_rows
 
 LATENCY_ROWS = 32
+BUSY_PERCENT = 10.0  # PSI: above this other work on the device is a part of what is measured
 SLOW_S = 0.05  # an inference so long that cold caches don't show in it
 EMULATED = "the device is emulated; its wall time says nothing about the real one"
 
@@ -62,11 +65,13 @@ def bench_artifacts(
     options: BenchOptions | None = None,
     inputs: Inputs,
     progress: Progress | None = None,
+    journal: Path | None = None,
 ) -> Bench:
     """Latency, memory and speed-up of each (artifact, folder, runtime), measured interleaved.
 
     ``inputs`` are samples, or logical float32 arrays (N, C, H, W), one per model input; up to 32 rows are used in turn. The
     speed-up of a file stands against the baseline of its runtime and provider: the Subject marked so, else the only fp32 file.
+    Raw values are appended to ``journal`` (JSON lines) as they come, so that a lost link loses nothing.
     """
     options, progress = options or BenchOptions(), progress or Silent()
     subjects = subjects_of(artifacts)
@@ -80,7 +85,7 @@ def bench_artifacts(
                 _warm(timed, sessions, options, number, progress)
                 if plan is None:
                     plan = turns(options, [_typical_s(one) for one in timed])
-                _time(timed, sessions, plan, options, number, progress)
+                _time(timed, sessions, plan, options, number, progress, journal)
                 for one, session in zip(timed, sessions, strict=True):
                     one.memory = one.memory or session.ask("memory")
                     session.quit()
@@ -102,10 +107,10 @@ def _open(
     for index, one in enumerate(timed):
         if number == 0:
             progress.step("load", index, len(timed), one.subject.label)
-        session = pusher.start(one.subject, stage, options, rows=one.rows, threads=options.threads)
+        session = pusher.start(one.subject, stage, options, rows=one.rows, threads=options.threads, exclusive=True)
         stack.callback(session.stop)
         if number == 0:
-            session.wait_ready()
+            session.wait_ready(lambda said: progress.step("wait for another bench on the device", 0, None))
             one.hello, one.ready = session.hello, session.ready
         sessions.append(session)
     for session in sessions:
@@ -124,7 +129,9 @@ def _typical_s(one: Timed) -> float:
     return stats.median(one.warm[0]["values_s"][-20:])
 
 
-def _time(timed: list[Timed], sessions: list[Session], plan: Turns, options: BenchOptions, number: int, progress: Progress) -> None:
+def _time(
+    timed: list[Timed], sessions: list[Session], plan: Turns, options: BenchOptions, number: int, progress: Progress, journal: Path | None
+) -> None:
     rounds = plan.launches[number]
     for one in timed:
         one.launches.append([])
@@ -137,6 +144,13 @@ def _time(timed: list[Timed], sessions: list[Session], plan: Turns, options: Ben
             one.launches[-1].append(answer["values_s"])
             one.settling += answer["settle_values_s"]
             one.states += [answer["before"], answer["state"]]
+            if journal is not None:
+                _keep(journal, {"file": one.subject.label, "launch": number, "round": step, **answer})
+
+
+def _keep(journal: Path, entry: dict[str, Any]) -> None:
+    with storage_errors(journal.parent), open(journal, "ab") as file:
+        file.write(msgspec.json.encode(entry) + b"\n")
 
 
 def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, options: BenchOptions) -> tuple[Measurement, ...]:
@@ -153,10 +167,12 @@ def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, optio
         else:
             ratio = stats.speedup(timed[reference].launches, one.launches, seed=options.seed)
             speedup = Speedup(value=ratio.value, ci95=(ratio.low, ratio.high), against=subjects[reference].label)
-        if link.kind == "emulated":
+        if kind_of(link, timed) == "emulated":
             latency, speedup = None, None
             why["latency"] = why["speedup"] = EMULATED
-        why["energy"] = "no energy sensor was read"
+        energy = energy_of(one)
+        if energy is None:
+            why["energy"] = one.hello["state"]["why"].get("energy", "no energy counter was read")
         out.append(
             Measurement(
                 file=artifact.file,
@@ -171,6 +187,7 @@ def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, optio
                 ops=artifact.ops,
                 latency=latency,
                 memory=_memory(one),
+                energy=energy,
                 speedup=speedup,
                 why=why,
             )
@@ -214,12 +231,18 @@ def _judge(one: Timed, options: BenchOptions) -> stats.Judgement:
     )
     if judged.verdict == "inconclusive":
         return judged
+    flags = sorted({f for s in one.states for f in s.get("throttle_flags") or () if "since" not in f})
+    if flags:
+        return stats.Judgement("unstable", f"the device reports {', '.join(flags)}: use a stronger power supply, or cool it")
     throttled = _grown(one.states, "throttle_count")
     if throttled:
         return stats.Judgement("unstable", f"the CPU was throttled {throttled} times: cool the device, or cap its clock")
     stolen = stolen_share(one.states)
     if stolen is not None and stolen > 0.02:
         return stats.Judgement("unstable", f"the host took {stolen:.0%} of this virtual machine's CPU time: measure on a quieter host")
+    waited = _typical(one.states, "pressure")
+    if waited is not None and waited > BUSY_PERCENT:
+        return stats.Judgement("unstable", f"some process waited for a CPU {waited:.0f} % of the time: stop what else runs there")
     return judged
 
 
@@ -232,6 +255,24 @@ def stolen_share(states: list[dict[str, Any]]) -> float | None:
     """The share of all CPU time between the first and last state that a hypervisor gave to others; None where it can't be told."""
     ticks = _grown(states, "total_ticks")
     return _grown(states, "steal_ticks") / ticks if ticks > 0 else None
+
+
+def energy_of(one: Timed) -> dict[str, Any] | None:
+    """Joules of one inference from the energy counters around each block; they count the whole package, idle parts too."""
+    joules: dict[str, float] = {}
+    for before, after in zip(one.states[::2], one.states[1::2], strict=True):
+        for name, count in (after.get("energy_uj") or {}).items():
+            grown = count - (before.get("energy_uj") or {}).get(name, count)
+            if grown >= 0:  # a counter that wrapped around says nothing
+                joules[name] = joules.get(name, 0.0) + grown / 1e6
+    runs = len(one.values)
+    if not joules or not runs:
+        return None
+    return {
+        "joules_per_inference": sum(joules.values()) / runs,
+        "by_domain": {k: v / runs for k, v in joules.items()},
+        "source": "powercap",
+    }
 
 
 def _memory(one: Timed) -> Memory:
@@ -260,29 +301,42 @@ def _notes(subjects: list[Subject], options: BenchOptions) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def kind_of(link: Link, timed: Sequence[Timed]) -> str:
+    """The link's kind, or "emulated" where the device was seen to be."""
+    return "emulated" if timed[0].hello["device"].get("emulated") else link.kind
+
+
 def environment(link: Link, timed: Sequence[Timed]) -> Environment:
     """The device as the agents saw it, over the whole measurement."""
     hello = timed[0].hello
-    device = hello["device"]
+    device, maker = hello["device"], hello.get("maker", {})
     states = [hello["state"], *(s for one in timed for s in one.states)]
     versions: dict[str, str] = {}
     for one in timed:
         versions.update(one.hello["versions"])
-    why = {**device["why"], **hello["state"]["why"]}
+    flags = [s["throttle_flags"] for s in [*states, maker] if s.get("throttle_flags") is not None]
     return Environment(
         device=link.name,
-        kind=link.kind,
+        kind=kind_of(link, timed),
         machine=device["machine"],
+        board=device.get("board"),
         cpu=device["cpu"] or "",
         isa=tuple(device["isa"]),
         cores=device["cores"],
         governor=hello["state"]["governor"],
+        power_mode=maker.get("power_mode"),
         frequency_mhz=_typical(states, "frequency_mhz"),
-        temperature_c=_highest(states, "temperature_c"),
+        max_frequency_mhz=hello["state"].get("max_frequency_mhz"),
+        frequency_range_mhz=_range(states, "frequency_mhz"),
+        temperature_c=(_range(states, "temperature_c") or (None, None))[1],
+        temperature_range_c=_range(states, "temperature_c"),
+        throttled=tuple(sorted({f for found in flags for f in found})) if flags else None,
         load=hello["state"]["load"],
+        pressure=_typical(states, "pressure"),
+        steal=stolen_share(timed[0].states),
         memory_bytes=device["memory_bytes"],
         versions=versions,
-        why=why,
+        why={**device["why"], **hello["state"]["why"]},
     )
 
 
@@ -291,9 +345,9 @@ def _typical(states: list[dict[str, Any]], name: str) -> float | None:
     return float(np.median(seen)) if seen else None
 
 
-def _highest(states: list[dict[str, Any]], name: str) -> float | None:
+def _range(states: list[dict[str, Any]], name: str) -> tuple[float, float] | None:
     seen = [s[name] for s in states if s.get(name) is not None]
-    return float(max(seen)) if seen else None
+    return (float(min(seen)), float(max(seen))) if seen else None
 
 
 __all__ = ["Bench", "Subject", "bench_artifacts", "environment", "latency_of"]

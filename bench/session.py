@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,10 +41,10 @@ class Session:
         self.hello: dict[str, Any] = {}
         self.ready: dict[str, Any] = {}
 
-    def wait_ready(self) -> None:
-        """Waits until the file is loaded and has answered once."""
+    def wait_ready(self, tell: Callable[[dict[str, Any]], None] | None = None) -> None:
+        """Waits until the file is loaded and has answered once; ``tell`` hears that another bench is in the way."""
         if not self.ready:
-            self.hello = self._read("hello")
+            self.hello = self._read("hello", tell)
             self.ready = self._read("ready")
 
     def ask(
@@ -60,7 +61,7 @@ class Session:
                 return said
             if said.get("event") == "error":
                 raise self._error(str(said.get("kind")), str(said.get("message")))
-            if said.get("event") == "progress" and tell:
+            if said.get("event") in ("progress", "busy") and tell:
                 tell(said)
         ran = self._process.wait()
         raise TargetError(f"device '{self._link.name}': the agent for {self.subject.label} was ended ({_why(ran.code, ran.stderr)})")
@@ -69,7 +70,7 @@ class Session:
         told = f"device '{self._link.name}', {self.subject.label}: {message}"
         if kind == "lacks":
             return MissingDependencyError(told) if "install" in message else LacksError(told)
-        return {"storage": StorageError, "input": DataError, "artifact": TargetError}.get(kind, InputError)(told)
+        return {"storage": StorageError, "input": DataError, "artifact": TargetError, "busy": TargetError}.get(kind, InputError)(told)
 
     def quit(self) -> None:
         """Ends the agent politely; whatever goes wrong now doesn't matter any more."""
@@ -90,6 +91,7 @@ class Pusher:
         self._there: dict[Path, str] = {}
         self._homes: dict[tuple[Path, str], str] = {}
         self._count = 0
+        self._session = secrets.token_hex(8)
         if link.python is None:
             raise LacksError(f"device '{link.name}' has no Python 3 for the benchmark agent; install python3 and numpy there")
         link.push(Path(agent.__file__), "agent.py")
@@ -121,6 +123,8 @@ class Pusher:
             "inputs": inputs,
             "outputs": [{"axis": batch_axis(spec)} for spec in artifact.signature.outputs],
             "rows": rows,
+            "session": self._session,
+            "wait_s": options.wait_s,
             **extra,
         }
         with tempfile.TemporaryDirectory(prefix="packlight-plan-") as folder:

@@ -14,18 +14,31 @@ from .history import Step
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """The device at the time of a measurement. ``kind``: "real", "emulated" or "simulated clock"."""
+    """The device at the time of a measurement. ``kind``: "real", "emulated" or "simulated clock".
+
+    ``frequency_mhz`` is typical and ``temperature_c`` the highest, over the whole measurement; the ranges are their least and
+    greatest. ``pressure`` is the share of time (%) that some process waited for a CPU, ``steal`` the share of CPU time that a
+    hypervisor gave to others, ``throttled`` what the device says of capped clocks and low voltage. ``why`` tells why a field is None.
+    """
 
     device: str = "local"
     kind: str = "real"
     machine: str = ""
+    board: str | None = None
     cpu: str = ""
     isa: tuple[str, ...] = ()
     cores: int | None = None
     governor: str | None = None
+    power_mode: str | None = None
     frequency_mhz: float | None = None
+    max_frequency_mhz: float | None = None
+    frequency_range_mhz: tuple[float, float] | None = None
     temperature_c: float | None = None
+    temperature_range_c: tuple[float, float] | None = None
+    throttled: tuple[str, ...] | None = None
     load: float | None = None
+    pressure: float | None = None
+    steal: float | None = None
     memory_bytes: int | None = None
     versions: dict[str, str] = {}
     why: dict[str, str] = {}
@@ -86,6 +99,17 @@ class Speedup(msgspec.Struct, frozen=True, kw_only=True):
     against: str
 
 
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """The offline scenario: nobody waits for a single answer. ``rows_per_s`` over the whole run, ``rows`` in one inference, ``threads`` at
+    work; ``values_s`` are the seconds of each inference in the order they ran, ``ci95`` the interval of ``rows_per_s``."""
+
+    rows_per_s: float
+    ci95: tuple[float, float] | None = None
+    rows: int = 1
+    threads: int = 1
+    values_s: tuple[float, ...] = ()
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """One artifact in one runtime, measured."""
 
@@ -100,6 +124,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     parity: Parity | None = None
     ops: Ops | None = None
     latency: Latency | None = None
+    throughput: Throughput | None = None
     memory: Memory | None = None
     energy: dict[str, Any] | None = None
     metric: Metric | None = None
