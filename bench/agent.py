@@ -482,7 +482,7 @@ def rails() -> Dict[str, float]:
 
 def pi_flags(said: Optional[str]) -> Optional[List[str]]:
     """``get_throttled`` of a Raspberry Pi ("throttled=0x50005", or the firmware's file): bits 0 to 3 now, 16 to 19 since the start."""
-    found = re.search(r"(?:0x)?([0-9a-fA-F]+)\s*$", said or "")
+    found = re.fullmatch(r"\s*(?:throttled=)?(?:0x)?([0-9a-fA-F]+)\s*", said or "")
     if not found:
         return None
     bits = int(found.group(1), 16)

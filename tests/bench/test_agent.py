@@ -190,3 +190,48 @@ def test_a_batch_is_taken_round_and_round_and_the_last_group_is_cut(files: Any, 
     np.testing.assert_allclose(np.load(plan.parent / "o_0.npy"), files.reference(x), rtol=1e-4, atol=1e-5)
     assert said[-1]["rows"] == 5
     assert len(said[-1]["values_s"]) >= 2
+
+
+def test_two_benches_at_once_wait_for_each_other(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a lock of our own
+    plans = {}
+    for name, session, wait in (("first", "a", 60), ("peer", "a", 0), ("other", "b", 0.5), ("patient", "b", 60)):
+        fields = {"exclusive": True, "session": session, "wait_s": wait}
+        plans[name] = lay_out(tmp_path / name, files, files.onnx, "onnxruntime", files.data(2).x, **fields)
+    first = start(plans["first"])
+    first.stdout.readline()  # type: ignore[union-attr]
+    said, code = events(plans["peer"])
+    assert (said[-1]["event"], code) == ("ready", 0), "files of one session are measured together"
+    said, code = events(plans["other"])
+    assert (said[-1]["kind"], code) == ("busy", 1)
+    assert f"process {first.pid}" in said[-1]["message"]
+    patient = start(plans["patient"])
+    assert json.loads(patient.stdout.readline())["event"] == "busy"  # type: ignore[union-attr]
+    first.communicate()
+    assert json.loads(patient.stdout.readline())["event"] == "hello"  # type: ignore[union-attr]
+    patient.communicate()
+
+
+def test_a_host_that_says_nothing_for_long_is_gone(files: Any, tmp_path: Path) -> None:
+    plan = lay_out(tmp_path / "root", files, files.onnx, "onnxruntime", files.data(2).x, idle_s=0.3)
+    child = start(plan)
+    assert child.wait(20) == 3
+    assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.parametrize(("which", "runtime", "op"), [("onnx", "onnxruntime", "Conv"), ("openvino", "openvino", "Convolution")])
+def test_operators_are_profiled(files: Any, tmp_path: Path, which: str, runtime: str, op: str) -> None:
+    plan = lay_out(tmp_path / "root", files, getattr(files, which), runtime, files.data(2).x, options={"profile": True})
+    said, code = events(plan, {"cmd": "profile", "runs": 5})
+    assert code == 0
+    found = [o for o in said[-1]["ops"] if op in o["type"]]
+    assert found
+    assert all(len(o["values_s"]) == 5 for o in found)
+
+
+def test_a_runtime_without_a_profile_says_why(files: Any, tmp_path: Path) -> None:
+    x = np.ascontiguousarray(files.data(1).x.transpose(0, 2, 3, 1))
+    plan = lay_out(tmp_path / "root", files, files.tflite, "litert", x, options={"profile": True})
+    said, _ = events(plan, {"cmd": "profile", "runs": 2})
+    assert said[-1]["ops"] == []
+    assert "benchmark_model" in said[-1]["why"]

@@ -153,6 +153,49 @@ def test_figures_come_from_the_values_the_device_gave(files: Any, pair: list[tup
     assert bench.environment.cpu == "4 x Cortex-A72"
 
 
+def test_the_journal_has_every_raw_value_even_where_the_link_breaks(files: Any, pair: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    device = scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}))
+    with Fake(script=device) as link:
+        bench = bench_artifacts(pair, link, inputs=files.data(2), journal=tmp_path / "whole.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    assert bench.measurements[0].latency is not None
+    assert (
+        tuple(v for line in lines if line["file"].startswith("a.onnx") for v in line["values_s"]) == bench.measurements[0].latency.values_s
+    )
+    with Fake(script=device, faults=Faults(break_after=60)) as link, pytest.raises(TargetError):
+        bench_artifacts(pair, link, inputs=files.data(2), journal=tmp_path / "part.jsonl")
+    assert len((tmp_path / "part.jsonl").read_text().splitlines()) > 3
+
+
+def test_energy_is_counted_per_inference(files: Any, pair: list[tuple[Any, ...]]) -> None:
+    """A counter that gains 2 J between any two readings: 2 J a block, so 2 J by the runs of a block."""
+    calls = itertools.count()
+    even = scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}), lambda turn: {**STATE, "energy_uj": {"package-0": 2_000_000 * next(calls)}})
+    with Fake(script=even) as link:
+        m = bench_artifacts(pair, link, inputs=files.data(2), options=BenchOptions(launches=2, rounds=2, runs=40)).measurements[0]
+    assert m.energy is not None
+    assert m.energy["joules_per_inference"] == pytest.approx(0.2)
+
+
+def test_other_work_on_the_device_is_told(files: Any, pair: list[tuple[Any, ...]]) -> None:
+    busy = scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}), lambda turn: {**STATE, "pressure": 60.0})
+    with Fake(script=busy) as link:
+        bench = bench_artifacts(pair, link, inputs=files.data(2))
+    assert bench.measurements[0].latency is not None
+    assert "waited for a CPU 60 %" in bench.measurements[0].latency.why
+    assert bench.environment.pressure == 60
+
+
+def test_a_device_that_turns_out_to_be_emulated_is_labelled(
+    files: Any, pair: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DEVICE, "emulated", True)
+    with Fake(script=scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0})), kind="real") as link:
+        bench = bench_artifacts(pair, link, inputs=files.data(2))
+    assert bench.environment.kind == "emulated"
+    assert bench.measurements[0].latency is None
+
+
 def test_files_take_turns(files: Any, pair: list[tuple[Any, ...]]) -> None:
     with Fake(script=scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}))) as link:
         bench_artifacts(pair, link, inputs=files.data(2), options=BenchOptions(launches=2, rounds=5))
