@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from ..core.errors import InputError
+from ..core.registry import unknown
 from .stats import runs_needed
 
 
@@ -58,6 +60,21 @@ class BenchOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     def required(self) -> int:
         """The runs that the percentile asked for needs, or the number the user gave."""
         return self.runs if self.runs is not None else runs_needed(self.percentile, self.confidence)
+
+
+SCENARIOS = {
+    "single-stream": {"batch": 1, "percentile": 0.90},
+    "multi-stream": {"batch": 8, "percentile": 0.99},
+}
+"""MLPerf's meanings (Inference rules, "Scenarios"): one sample after the other, judged by the 90th percentile; queries of eight samples,
+judged by the 99th. Its early stopping is the order statistic of ``stats.percentile``. The offline scenario is offline.py."""
+
+
+def scenario(name: str, **fields: Any) -> BenchOptions:
+    """The options of a scenario; ``fields`` override."""
+    if name not in SCENARIOS:
+        raise InputError(unknown("scenario", name, [*SCENARIOS, "offline"]))
+    return BenchOptions(**{**SCENARIOS[name], **fields})
 
 
 class Turns(msgspec.Struct, frozen=True):

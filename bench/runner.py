@@ -107,7 +107,7 @@ def _open(
     for index, one in enumerate(timed):
         if number == 0:
             progress.step("load", index, len(timed), one.subject.label)
-        session = pusher.start(one.subject, stage, options, rows=one.rows, threads=options.threads, exclusive=True)
+        session = pusher.start(one.subject, stage, options, rows=one.rows, threads=options.threads, more={"exclusive": True})
         stack.callback(session.stop)
         if number == 0:
             session.wait_ready(lambda said: progress.step("wait for another bench on the device", 0, None))

@@ -103,8 +103,10 @@ class Pusher:
             self._there[local] = remote
         return self._there[local]
 
-    def start(self, subject: Subject, stage: Stage, options: BenchOptions, *, rows: int, threads: int, **extra: Any) -> Session:
-        """Pushes what ``subject`` needs and isn't there yet, and starts its agent."""
+    def start(
+        self, subject: Subject, stage: Stage, options: BenchOptions, *, rows: int, threads: int, more: dict[str, Any] | None = None
+    ) -> Session:
+        """Pushes what ``subject`` needs and isn't there yet, and starts its agent; ``more`` goes into its plan."""
         artifact = subject.artifact
         home = self._homes.setdefault((subject.folder, artifact.file), f"subject_{len(self._homes)}")
         for name in artifact.files:
@@ -125,7 +127,7 @@ class Pusher:
             "rows": rows,
             "session": self._session,
             "wait_s": options.wait_s,
-            **extra,
+            **(more or {}),
         }
         with tempfile.TemporaryDirectory(prefix="packlight-plan-") as folder:
             file = Path(folder) / "plan.json"
