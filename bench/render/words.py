@@ -67,16 +67,27 @@ def lost(report: Report) -> tuple[str, ...]:
 
 
 def doubts(report: Report) -> tuple[str, ...]:
-    """Which figures are not to be relied on, and why."""
-    found = []
+    """Which figures are not to be relied on, and why; one sentence for all files that share a reason.
+
+    An uncompressed file has no speed-up: that is no doubt.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
     for m in report.artifacts:
+        name = f"{m.file} in {m.runtime}"
         if m.latency is not None and m.latency.verdict != "stable":
-            why = f": {m.latency.why}" if m.latency.why else ""
-            found.append(f"The latency of {m.file} in {m.runtime} is {m.latency.verdict}{why}.")
-        found += [f"{m.file} in {m.runtime}: {what} was not measured: {why}." for what, why in sorted(m.why.items())]
+            found.setdefault((f"latency is {m.latency.verdict}", m.latency.why), []).append(name)
+        for what, why in sorted(m.why.items()):
+            if what != "speedup" or baseline_of(report, m) is not None:
+                found.setdefault((f"{what} was not measured", why), []).append(name)
+    sentences = [_doubt(what, why, names, len(report.artifacts)) for (what, why), names in found.items()]
     if report.environment.kind != "real":
-        found.append(f"The device was {report.environment.kind}: its times are not those of a real one.")
-    return tuple(found)
+        sentences.append(f"The device was {report.environment.kind}: its times are not those of a real one.")
+    return tuple(sentences)
+
+
+def _doubt(what: str, why: str, names: list[str], count: int) -> str:
+    who = f"all {count} files" if len(names) == count > 1 else ", ".join(names)
+    return f"{who[:1].upper() + who[1:] if who.startswith('all') else who}: {what}{f': {why}' if why else ''}."
 
 
 def subject(report: Report) -> Measurement | None:

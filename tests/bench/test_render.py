@@ -168,7 +168,7 @@ class TestWords:
 
     def test_doubts(self) -> None:
         (told,) = words.doubts(example_report())
-        assert told == "The latency of resnet20.int8.tflite in litert is unstable: the median drifts by 4 % over the run."
+        assert told == "resnet20.int8.tflite in litert: latency is unstable: the median drifts by 4 % over the run."
         simulated = msgspec.structs.replace(bare(), environment=Environment(kind="emulated"))
         assert words.doubts(simulated) == (
             "m.int8.onnx in onnxruntime: latency was not measured: onnxruntime is not installed.",
