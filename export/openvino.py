@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from ..targets.target import Target
 
 _AUTOMATIC = re.compile(r"^[A-Za-z0-9]+_\d+$")
+_COUNTED = re.compile(r"_\d{3,}")
 _BESIDE = {"Const", "Input", "Output", "Result", "Parameter"}
+SMALL = 64
 _MOVES = {"Reorder", "Convert", "Subgraph"}
 
 
@@ -49,7 +51,7 @@ class OpenVinoExporter:
     def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
         """Writes ``<name>.<precision>.xml`` and ``.bin``."""
         openvino: Any = require("openvino", self.extra)
-        model, signature, notes = build(bundle, _inner(options), float_bias=True)
+        model, signature, notes = build(bundle, _inner(options), plain=True)
         try:
             network = openvino.Core().read_model(serialize(model))
         except RuntimeError as error:
@@ -60,6 +62,7 @@ class OpenVinoExporter:
             network.set_rt_info(value, ["packlight", key])
         path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
         openvino.save_model(network, str(path), compress_to_fp16=options.precision == "fp16")
+        path.write_text(re.sub(r">\s+<", "><", path.read_text(encoding="utf-8")), encoding="utf-8")  # a quarter of it is indentation
         ops = count(path, integer=options.precision == "int8")
         return Written(file=path.name, files=(path.name, f"{path.stem}.bin"), signature=signature, ops=ops, notes=notes)
 
@@ -79,6 +82,20 @@ def simplify(network: Any, integer: bool) -> None:
     if integer:
         passes.compress_quantize_weights_transformation(network)
     passes.apply_fused_names_cleanup(network)
+    _share_constants(network)
+
+
+def _share_constants(network: Any) -> None:
+    """Small constants of the same numbers become one: every FakeQuantize comes with four."""
+    seen: dict[tuple[str, str, bytes], Any] = {}
+    for op in network.get_ordered_ops():
+        if op.get_type_name() != "Constant" or op.get_byte_size() > SMALL:
+            continue
+        key = (str(op.get_element_type()), str(op.shape), op.data.tobytes())
+        first = seen.setdefault(key, op)
+        if first is not op:
+            for target in op.output(0).get_target_inputs():
+                target.replace_source_output(first.output(0))
 
 
 def name_everything(network: Any, name: str) -> None:
@@ -90,6 +107,9 @@ def name_everything(network: Any, name: str) -> None:
             kind = op.get_type_name()
             op.set_friendly_name(f"{kind}.{taken[kind]}")
             taken[kind] += 1
+        if op.get_type_name() not in ("Parameter", "Result") and not any(_is_result(t) for t in _readers(op)):
+            for out in op.outputs():
+                out.set_names(set())  # names of tensors inside are nobody's, and long
 
 
 def count(path: Path, integer: bool) -> Ops:
@@ -138,8 +158,12 @@ def float_left(running: Any) -> tuple[str, ...]:
         if name in behind and not gives and kind not in _BESIDE | _MOVES and _floats(_info(op, "runtimePrecision")):
             door = kind == "FakeQuantize" and all(s not in behind for s in sources)
             if not door:
-                left.append(f"{_info(op, 'originalLayersNames').split(',')[0] or name} ({kind})")
+                left.append(f"{_COUNTED.sub('', _info(op, 'originalLayersNames').split(',')[0] or name)} ({kind})")
     return tuple(left)
+
+
+def _is_result(target: Any) -> bool:
+    return bool(target.get_node().get_type_name() == "Result")
 
 
 def _readers(op: Any) -> list[Any]:

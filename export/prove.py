@@ -134,7 +134,7 @@ def _ways(runtime: str, bundle: Bundle) -> list[tuple[str, bool]]:
 
 
 def _full_range(bundle: Bundle) -> bool:
-    return bundle.quantized is not None and int(bundle.quantized.get("weight_max", 127)) > SAFE_WEIGHT
+    return bundle.quantized is not None and int(bundle.quantized.get("scheme", {}).get("weight_max", 127)) > SAFE_WEIGHT
 
 
 def saturates_here() -> bool:

@@ -92,6 +92,8 @@ def _kind(node: onnx.NodeProto, kinds: dict[str, str], names: dict[int, str]) ->
         return kinds.get(node.input[1], "FLOAT")
     if op in ("ConvInteger", "MatMulInteger"):
         return "INT32"
+    if op == "QLinearConcat":  # (y_scale, y_zero, then a tensor, its scale and zero point each)
+        return kinds.get(node.input[1], "UINT8")
     if op.startswith("Dynamic") or op == "MatMulIntegerToFloat":
         return "FLOAT"
     if op == "QGemm":  # (A, a_scale, a_zero, B, b_scale, b_zero, C, y_scale, y_zero): without the last two it gives float

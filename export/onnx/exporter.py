@@ -69,8 +69,8 @@ def fits(format: str, precisions: tuple[str, ...], bundle: Bundle, options: Opti
     return YES
 
 
-def build(bundle: Bundle, options: Options, *, float_bias: bool = False) -> tuple[ir.Model, Signature, tuple[str, ...]]:
-    """The finished model in memory, its doors, and notes. ``float_bias``: see qdq.py."""
+def build(bundle: Bundle, options: Options, *, plain: bool = False) -> tuple[ir.Model, Signature, tuple[str, ...]]:
+    """The finished model in memory, its doors, and notes. ``plain``: see qdq.py."""
     model = trace.trace(bundle, options.batch, options.opset or trace.OPSET)
     clean.simplify(model)
     notes: list[str] = []
@@ -83,7 +83,7 @@ def build(bundle: Bundle, options: Options, *, float_bias: bool = False) -> tupl
     elif options.precision == "int8":
         from . import qdq
 
-        notes += qdq.convert(model, float_bias=float_bias)
+        notes += qdq.convert(model, plain=plain)
         if options.doors == "integer":
             signature = doors.integer(model, signature)
     if options.layout == "NHWC":

@@ -8,6 +8,8 @@ wrong (a ReLU or a Concat before). So, in this order::
     Relu or Clip before QuantizeLinear   nothing, where quantizing clips to the same       one node less between the pairs
     MatMul + Add over (N, T, C)          Reshape, Gemm, Reshape                            QGemm takes the bias, QLinearMatMul can't
     ReduceMean over height and width     GlobalAveragePool                                 has an integer kernel
+    other Relu                           a pair before it                                  the operator before it becomes integer
+    Tanh                                 Sigmoid of twice the scale                        has an integer kernel
 """
 
 from __future__ import annotations
@@ -29,16 +31,15 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 BIAS_LIMIT = 1 << 30
 
 
-def convert(model: ir.Model, *, float_bias: bool = False) -> list[str]:
+def convert(model: ir.Model, *, plain: bool = False) -> list[str]:
     """Rewrites ``model`` in place; returns notes about what could not be made integer.
 
-    ``float_bias`` leaves biases as they are, for a runtime that adds them in float behind its integer sums (OpenVINO).
+    ``plain`` leaves out what only ONNX Runtime needs: OpenVINO has kernels for those patterns, and adds a float bias to an integer sum.
     """
-    graph = model.graph
     notes: list[str] = []
     for step in STEPS:
-        if not (float_bias and step is integer_bias):
-            notes += step(graph)
+        if not (plain and step in FOR_ONNX_RUNTIME):
+            notes += step(model.graph)
     return notes
 
 
@@ -104,6 +105,55 @@ def _clips_the_same(quantize: ir.Node, low: float, high: float) -> bool:
     return bool(ends[0] <= info.min or ends[0] == -np.inf) and bool(ends[1] >= info.max)
 
 
+def split_clamps(graph: ir.Graph) -> list[str]:
+    """A Relu that could not be dropped gets a pair before it, so that the operator before it becomes integer too.
+
+    ::
+
+        Conv -> Relu -> Q(s, z) -> DQ          Conv -> Q(s, z) -> DQ -> LeakyRelu(0) -> Q(s, z) -> DQ
+
+    The same numbers: quantizing is monotone and zero is stored exactly, so Q(max(x, 0)) = max(Q(x), z). LeakyRelu with slope 0 is Relu, and
+    has an integer kernel where Relu has none.
+    """
+    for node in pairs(graph, "Relu"):
+        quantize = _only_reader(graph, node)
+        source = node.inputs[0]
+        if quantize is None or quantize.op_type != "QuantizeLinear" or source is None:
+            continue
+        if _dequantize(source) is None:
+            source = _pair(graph, node, source, quantize, f"{str(node.name).removesuffix('/Relu')}/before")
+        leaky = insert_before(graph, node, "LeakyRelu", [source], f"{node.name}/LeakyRelu", {"alpha": 0.0})
+        same_type(leaky.outputs[0], node.outputs[0])
+        remove(graph, node, leaky.outputs[0])
+    return []
+
+
+def tanh_to_sigmoid(graph: ir.Graph) -> list[str]:
+    """Tanh between pairs becomes Sigmoid, which has an integer kernel, by relabelling scales.
+
+    tanh(x) = 2 sigmoid(2 x) - 1, so with the output's scale 1/128 and zero point 128 the stored integer is
+    round(128 tanh(x)) + 128 = round(256 sigmoid(2 x)): the sigmoid of the same integers read at twice their scale, stored at 1/256.
+    """
+    for node in pairs(graph, "Tanh"):
+        x, quantize = _dequantize(node.inputs[0]), _only_reader(graph, node)
+        if x is None or quantize is None or quantize.op_type != "QuantizeLinear":
+            continue
+        scale, zero, dtype = parameters(quantize)
+        if scale.size != 1 or float(scale) != 1 / 128 or int(zero) != 128 or dtype != np.uint8:
+            continue
+        twice = constant(graph, f"{node.name}.scale", 2 * parameters(x)[0])
+        read = insert_before(graph, node, "DequantizeLinear", [x.inputs[0], twice, *x.inputs[2:]], f"{node.name}/DequantizeLinear")
+        same_type(read.outputs[0], x.outputs[0])
+        sigmoid = insert_before(graph, node, "Sigmoid", [read.outputs[0]], f"{node.name}/Sigmoid")
+        same_type(sigmoid.outputs[0], node.outputs[0])
+        quantize.replace_input_with(1, constant(graph, "sigmoid.scale", np.array(1 / 256, np.float32)))
+        quantize.replace_input_with(2, constant(graph, "sigmoid.zero", np.array(0, np.uint8)))
+        remove(graph, node, sigmoid.outputs[0])
+        if not x.outputs[0].uses():
+            graph.remove(x, safe=True)
+    return []
+
+
 def integer_bias(graph: ir.Graph) -> list[str]:
     """int32 biases behind a DequantizeLinear of their own with scale s_x s_w per channel (ONNX Runtime's and TFLite's convention)."""
     notes = []
@@ -158,8 +208,10 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
         bias = next((v for v in add.inputs if v is not None and is_constant(v)), None)
         quantize = _only_reader(graph, add)
         x, w = _dequantize(node.inputs[0]), _dequantize(node.inputs[1])
-        if bias is None or array(bias).ndim != 1 or quantize is None or quantize.op_type != "QuantizeLinear" or x is None or w is None:
+        if bias is None or array(bias).ndim != 1 or x is None or w is None:
             continue
+        if quantize is not None and quantize.op_type != "QuantizeLinear":
+            quantize = None  # the sum goes on in float, straight out of the integer kernel
         if w.inputs[0] is None or not is_constant(w.inputs[0]) or array(w.inputs[0]).ndim != 2:
             continue
         shape = node.outputs[0].shape
@@ -170,7 +222,7 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
     return []
 
 
-def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node, x: ir.Node, bias: ir.Value, lead: list[int]) -> None:
+def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node | None, x: ir.Node, bias: ir.Value, lead: list[int]) -> None:
     name = str(node.name).removesuffix("/MatMul")
     weight, source = node.inputs[1], node.inputs[0]
     if weight is None or source is None:
@@ -182,7 +234,7 @@ def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node, x: ir
     again = _pair(graph, node, flat.outputs[0], x, f"{name}/rows")
     gemm = insert_before(graph, node, "Gemm", [again, weight, bias], f"{name}/Gemm")
     same_type(gemm.outputs[0], source, [None if rows == -1 else rows, outer])
-    stored = _pair(graph, node, gemm.outputs[0], quantize, f"{name}/Gemm")
+    stored = gemm.outputs[0] if quantize is None else _pair(graph, node, gemm.outputs[0], quantize, f"{name}/Gemm")
     shape = constant(graph, f"{name}/shape", np.array([*lead, outer]))
     back = insert_before(graph, node, "Reshape", [stored, shape], f"{name}/Reshape_2")
     same_type(back.outputs[0], add.outputs[0])
@@ -248,4 +300,13 @@ def parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], np.dty
     return array(scale), point, point.dtype
 
 
-STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (unsigned, mean_to_pool, linear_to_gemm, drop_clamps, integer_bias)
+STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
+    unsigned,
+    mean_to_pool,
+    linear_to_gemm,
+    drop_clamps,
+    split_clamps,
+    tanh_to_sigmoid,
+    integer_bias,
+)
+FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, integer_bias}
