@@ -120,6 +120,13 @@ def agreement(a: Score, b: Score) -> float:
     return float(np.mean(np.asarray(a.answers) == np.asarray(b.answers)))
 
 
+def differences(here: Score, there: Score) -> int | None:
+    """To how many samples the same file answered differently on two devices; None where the task has no discrete answers."""
+    if here.answers is None or there.answers is None:
+        return None
+    return round((1 - agreement(here, there)) * there.n)
+
+
 def with_scores(measurements: Sequence[Measurement], scores: Sequence[Score]) -> tuple[Measurement, ...]:
     """The measurements with each file's metric; a metric that is absent has its reason."""
     found = {(s.file, s.runtime): s for s in scores}

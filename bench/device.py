@@ -49,6 +49,21 @@ class DeviceCheck(msgspec.Struct, frozen=True, kw_only=True):
     state: dict[str, Any] = {}
     ok: bool = False
 
+    def lines(self) -> list[str]:
+        """What a person reads."""
+        size = f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else "memory unknown"
+        out = [f"{self.device}: {self.board or self.machine} ({self.kind}), {self.cpu or 'CPU unknown'}, {self.cores} cores, {size}"]
+        out.append(f"isa       {', '.join(self.isa) or 'unknown'}")
+        out.append(f"python    {self.python or 'none'} {self.versions.get('python') or ''}".rstrip())
+        out += [f"runtime   {name} {self.versions[name]}" for name in self.runtimes]
+        for gap in self.missing:
+            out.append(f"missing   {gap.what}: {gap.install or gap.why}")
+        out += [f"now       {name} {self.state[name]}" for name in STATE_SHOWN if self.state.get(name) not in (None, [], {})]
+        return out
+
+
+STATE_SHOWN = ("governor", "frequency_mhz", "temperature_c", "throttle_flags", "power_mode", "thermal_status", "load", "pressure")
+
 
 def check_device(link: Link, wanted: Sequence[str] = tuple(PACKAGES)) -> DeviceCheck:
     """Runs the agent's look on the device. ``wanted`` are the runtimes that matter; those absent are named with their remedy."""

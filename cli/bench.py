@@ -12,13 +12,15 @@ from . import options as o
 
 @click.command()
 @click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=click.Path(path_type=Path))
-@click.option("--device", default="local", show_default=True, metavar="local", help="Where to run.")
+@click.option("--device", default="local", show_default=True, metavar="DEVICE", help="local, ssh:HOST, adb:SERIAL or a name.")
 @o.data
 @o.preprocessing
 @click.option("--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets how many runs.")
 @click.option("--runs", type=click.IntRange(1), help="Runs of each file [what the percentile needs, or more].")
+@click.option("--launches", type=click.IntRange(1), default=6, show_default=True, help="Fresh processes of each file.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Rows of one inference (free batch only).")
+@click.option("--offline", is_flag=True, help="Throughput too: all cores, growing batches.")
 @o.seed
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.json"), show_default=True, help="Where the report goes.")
 @click.option("--force", is_flag=True, help="Replace an existing report.")
@@ -40,6 +42,7 @@ def bench(**options: Any) -> None:
     plan = BenchOptions(
         percentile=options["percentile"] / 100,
         runs=options["runs"],
+        launches=options["launches"],
         threads=options["threads"],
         batch=options["batch"],
         seed=options["seed"],
@@ -53,6 +56,7 @@ def bench(**options: Any) -> None:
             task=options["task"],
             preprocess=spec,
             seed=options["seed"],
+            offline=options["offline"],
             progress=console,
         )
     text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

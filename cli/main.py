@@ -28,7 +28,10 @@ COMMANDS = {
     "compare": ("compare", "Two reports: faster, slower, or not proven."),
     "trust": ("trust", "What compression broke, in the whole and in every class."),
     "report": ("report", "One self-contained HTML page from a report."),
+    "ship": ("ship", "A bundle that apps use as it is, with its proof."),
+    "verify": ("verify", "Check a shipped bundle and replay its golden inputs."),
     "targets": ("targets", "The known targets; one in full."),
+    "device": ("device", "Devices by name; what each has and lacks."),
     "doctor": ("doctor", "What works here, what is missing and how to get it."),
     "demo": ("demo", "The whole way on a small real data set."),
 }

@@ -5,22 +5,26 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from ..core.artifact import Artifact, Manifest
-from ..core.errors import InputError, LacksError, TargetError
+from ..core.errors import InputError, LacksError
 from ..core.progress import Progress
 from ..core.report import Measurement, Model, Report
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..bench.accuracy import Score
     from ..bench.plan import BenchOptions
     from ..bench.session import Subject
     from ..core.preprocess import Preprocess
+    from ..targets.link.link import Link
     from ..tasks.samples import Samples
+    from ..tasks.task import Task
 
 
 def bench_files(
@@ -33,29 +37,34 @@ def bench_files(
     preprocess: Preprocess | None,
     seed: int,
     progress: Progress,
+    offline: bool = False,
 ) -> Report:
-    """Latency, memory and, with labelled ``data``, accuracy of each file; without data the inputs are seeded noise in [0, 1]."""
+    """Latency, memory and, with labelled ``data``, accuracy of each file on ``device``; without data the inputs are seeded noise in
+    [0, 1]. On another device than this one, answers that differ from the same file's here are counted."""
     from .. import __version__
     from ..bench.accuracy import score_artifacts, with_scores
     from ..bench.runner import bench_artifacts
-    from ..targets.link.local import Local
+    from ..targets.link.known import open_link
 
-    if device != "local":
-        raise TargetError(f"unknown device '{device}'; known: local")
-    subjects = [s for file in files for s in _subjects(file)]
-    first = subjects[0].artifact
+    artifacts = [_artifact(file) for file in files]
+    first = artifacts[0][0]
     samples = _samples(data, preprocess or first.preprocess, seed)
     measured: Sequence[Measurement]
-    with Local() as link:
-        result = bench_artifacts(subjects, link, options=options, inputs=samples or _noise(first, seed), progress=progress)
+    with open_link(device) as link:
+        subjects = _subjects(artifacts, link, here=device == "local")
+        inputs = samples or _noise(first, seed)
+        result = bench_artifacts(subjects, link, options=options, inputs=inputs, progress=progress)
         measured = result.measurements
+        if offline:
+            measured = _with_throughput(measured, subjects, link, inputs, options, progress)
         if samples is not None:
             from ..tasks.load import load_task
 
-            scores = score_artifacts(
-                subjects, link, samples=samples, task=load_task(task or first.task or "classification"), options=options, progress=progress
-            )
+            job = load_task(task or first.task or "classification")
+            scores = score_artifacts(subjects, link, samples=samples, task=job, options=options, progress=progress)
             measured = with_scores(measured, scores)
+            if device != "local":
+                measured = _with_differences(measured, subjects, scores, samples, job, options, progress)
     notes = result.notes if samples is not None else (*result.notes, "inputs are noise: no --data was given, so accuracy was not measured")
     return Report(
         packlight=__version__,
@@ -71,20 +80,73 @@ def bench_files(
     )
 
 
-def _subjects(file: Path) -> list[Subject]:
-    from ..bench.session import Subject
-    from ..targets.runtime import installed
-
+def _artifact(file: Path) -> tuple[Artifact, Path]:
     if not file.is_file():
         raise InputError(f"artifact '{file}' does not exist")
     if not (file.parent / "manifest.json").is_file():
         raise InputError(f"'{file}' has no manifest.json beside it; bench reads files that 'packlight export' or 'compress' wrote")
     artifact = Manifest.read(file.parent).find(file.name)
     artifact.verify(file.parent)
-    runtimes = [r for r in artifact.runtimes if installed(r)]
-    if not runtimes:
-        raise LacksError(f"no runtime for '{file}' is installed; it runs in: {', '.join(artifact.runtimes)}; see 'packlight doctor'")
-    return [Subject(artifact, file.parent, runtime) for runtime in runtimes]
+    return artifact, file.parent
+
+
+def _subjects(artifacts: Sequence[tuple[Artifact, Path]], link: Link, *, here: bool) -> list[Subject]:
+    """Each file in each of its runtimes that the device has; TFLite files in tflite-runtime too where that is what it has."""
+    from ..bench.device import check_device
+    from ..bench.session import Subject
+    from ..targets.runtime import RUNTIMES, installed
+
+    has = [r for r in RUNTIMES if installed(r)] if here else list(check_device(link).runtimes)
+    out = []
+    for artifact, folder in artifacts:
+        wanted = artifact.runtimes
+        if artifact.format == "tflite" and not set(wanted) & set(has):
+            wanted = ("litert", "tflite-runtime")
+        runtimes = [r for r in wanted if r in has]
+        if not runtimes:
+            where = "here" if here else f"on device '{link.name}'"
+            raise LacksError(
+                f"no runtime for '{artifact.file}' is installed {where}; it runs in: {', '.join(wanted)}; see 'packlight doctor'"
+            )
+        out += [Subject(artifact, folder, runtime) for runtime in runtimes]
+    return out
+
+
+def _with_throughput(
+    measured: Sequence[Measurement], subjects: list[Subject], link: Link, inputs: Any, options: BenchOptions, progress: Progress
+) -> list[Measurement]:
+    from ..bench.offline import offline
+
+    found = offline(subjects, link, inputs=inputs, options=options, progress=progress)
+    return [msgspec.structs.replace(m, throughput=o.throughput) for m, o in zip(measured, found, strict=True)]
+
+
+def _with_differences(
+    measured: Sequence[Measurement],
+    subjects: list[Subject],
+    there: Sequence[Score],
+    samples: Samples,
+    task: Task,
+    options: BenchOptions,
+    progress: Progress,
+) -> list[Measurement]:
+    """Notes to how many samples each file answers differently on the device than here."""
+    from ..bench.accuracy import differences, score_artifacts
+    from ..targets.link.local import Local
+    from ..targets.runtime import installed
+
+    both = [i for i, s in enumerate(subjects) if installed(s.runtime)]
+    out = list(measured)
+    if not both:
+        return out
+    with Local() as link:
+        scores = score_artifacts([subjects[i] for i in both], link, samples=samples, task=task, options=options, progress=progress)
+    for index, here in zip(both, scores, strict=True):
+        count = differences(here, there[index])
+        if count is not None:
+            note = f"answers {count} of {here.n} samples differently on this device than on the host"
+            out[index] = msgspec.structs.replace(out[index], notes=(*out[index].notes, note))
+    return out
 
 
 def _samples(data: str | None, spec: Preprocess | None, seed: int) -> Samples | None:
