@@ -190,8 +190,8 @@ class _Run:
             flat = [rows for group in groups for rows in self._share(group)]
             loader = ahead(lambda rows, view=view: self.feed.batch(rows, view), flat)  # type: ignore[misc]
             with contextlib.closing(loader):  # type: ignore[type-var]
-                for _ in groups:
-                    self._step(loader, view)
+                for group in groups:
+                    self._step(loader, view, len(group))
                     if time.monotonic() - last_save > CHECKPOINT_SECONDS:
                         self._save()
                         last_save = time.monotonic()
@@ -201,7 +201,7 @@ class _Run:
             last_save = time.monotonic()
         return self._finish()
 
-    def _step(self, loader: Iterator[Batch], view: int) -> None:
+    def _step(self, loader: Iterator[Batch], view: int, batches: int) -> None:
         import torch
 
         settings, started = self.settings, time.monotonic()
@@ -211,7 +211,7 @@ class _Run:
         torch.manual_seed((self.seed * 1_000_003 + self.budget.done * 64 + self.fabric.global_rank) % 2**63)
         self.wrapped.zero_grad(set_to_none=True)
         count = 0
-        for part in range(settings.accumulate):
+        for part in range(batches):
             batch = next(loader)
             mixed = (self.seed, 78, self.budget.done, part, self.fabric.global_rank)
             first, pairing = mix(batch.inputs[0], settings.mixup, settings.cutmix, mixed)
@@ -220,9 +220,9 @@ class _Run:
             layers: tuple[Tensor, ...] = ()
             if self.taught is not None:
                 taught, layers = self.taught.outputs(inputs, batch.rows, view, keep=pairing is None)
-            with self.fabric.no_backward_sync(self.module, enabled=part + 1 < settings.accumulate):
+            with self.fabric.no_backward_sync(self.module, enabled=part + 1 < batches):
                 loss, parts = self.module(inputs, batch.target, pairing, taught, layers, self.budget.progress)
-                self.fabric.backward(loss / settings.accumulate)
+                self.fabric.backward(loss / batches)
             value = float(loss.detach())
             if not math.isfinite(value):
                 told = f"training diverged at step {self.budget.done + 1}: the loss is {value} at rate {rate:.3g}"

@@ -352,6 +352,15 @@ def test_time_ends_a_run() -> None:
     assert accuracy(after, splits.test) > 0.9
 
 
+def test_a_trained_bundle_survives_saving(tmp_path: Path) -> None:
+    settings = {"epochs": 1, "batch-size": 400, "accumulate": 8, "augment": "none"}  # fewer batches than a step may gather
+    after = run_passes(network(), [make_pass("finetune", settings)], context(corners()))
+    after.save(tmp_path / "b")
+    x = torch.randn(3, 3, 8, 8)
+    assert torch.equal(Bundle.load(tmp_path / "b").run(x)[0], after.run(x)[0])
+    assert all(p.grad is None and p.is_contiguous() for p in after.graph.parameters())
+
+
 def test_small_data_gets_enough_steps() -> None:
     splits = corners(100)
     after = run_passes(network(), [make_pass("finetune", {"epochs": 1, "min-steps": 7, "augment": "none"})], context(splits))
