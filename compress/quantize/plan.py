@@ -115,22 +115,26 @@ def _computes(node: Node) -> bool:
     value = node.meta.get("val")
     results = value if isinstance(value, list | tuple) else [value]
     makes = any(isinstance(r, torch.Tensor) and r.is_floating_point() for r in results)
-    return makes and not is_split(node) and any(is_real(a) and not is_constant(a) for a in node.all_input_nodes)
+    if name_of(node) in _FILLS or is_split(node):
+        return False
+    return makes and any(is_real(a) and not is_constant(a) for a in node.all_input_nodes)
 
 
 def _integer(graph: GraphModule, roles: dict[Node, Role]) -> set[Node]:
     """The nodes that run in integers: all COMPUTE, and what lies between them.
 
     A POINT needs all its inputs in integers. A MOVE follows its inputs; or it goes with its readers where all of them are integer: one
-    input is then quantized before it is moved, several only where one of them is in integers already. The model's input counts as
-    integer for a POINT where an integer reader has it quantized anyway. Grows until nothing changes.
+    input is then quantized before it is moved, several only where one of them is in integers already. The model's input, moved or
+    not, counts as integer for a POINT where an integer reader has it quantized anyway. Grows until nothing changes.
     """
     integer = {n for n, role in roles.items() if role.kind is Kind.COMPUTE}
 
     def arrives(value: Node, kind: Kind) -> bool:
-        if value.op == "placeholder":
-            return kind is Kind.POINT and any(u in integer for u in value.users)
-        return value in integer or name_of(value) in _FILLS
+        if value in integer or name_of(value) in _FILLS:
+            return True
+        while value in roles and roles[value].kind is Kind.MOVE and len(roles[value].inputs) == 1:
+            value = roles[value].inputs[0]  # carried there from the model's input: it goes with its readers
+        return value.op == "placeholder" and kind is Kind.POINT and any(u in integer for u in value.users)
 
     def goes(node: Node, role: Role) -> bool:
         if all(arrives(i, role.kind) for i in role.inputs):
@@ -171,16 +175,21 @@ def _share(plan: Plan) -> None:
         keys = [] if node in plan.fused else [groups.read(value, reader) for value in role.inputs]
         if node in hidden:
             continue
-        made = groups.make((node, None), role.fixed)
         if role.kind is not Kind.MOVE:
+            groups.make((node, None), role.fixed or role.clips)
             continue
-        wanted = {groups.fixed_of(k) for k in keys}
+        terms = {groups.terms(k) for k in keys}
+        common = terms.pop() if len(terms) == 1 else None
+        made = groups.make((node, None), common)
         for value, key in zip(role.inputs, keys, strict=True):
-            if len(wanted) == 1 or groups.fixed_of(key) is None:
-                groups.join(made, key)
-            else:  # a part with a prescribed scale among others: it is requantized on its way in
-                groups.join(made, groups.make((value, reader), None))
+            # A part on other terms is requantized on its way in, so that it keeps its own scale for whoever else reads it.
+            groups.join(made, key if groups.terms(key) == common else groups.make((value, reader), None))
     groups.finish()
+
+
+Terms = Affine | tuple[float, float] | None
+"""On what terms a value shares its scale: it has a prescribed one; or it was clipped to bounds, which a kernel can do by saturation
+only while the scale covers just what lies between them; or none (None). Values share a scale only on equal terms."""
 
 
 class _Groups:
@@ -190,7 +199,7 @@ class _Groups:
         self.plan = plan
         self.parent: dict[Key, Key] = {}
         self.first: dict[Node, Key] = {}
-        self.prescribed: dict[Key, Affine] = {}
+        self.of: dict[Key, Terms] = {}
 
     def read(self, value: Node, reader: Node) -> Key:
         """The key of ``value`` as ``reader`` sees it, made on first sight for values made in float."""
@@ -200,12 +209,11 @@ class _Groups:
         self.join(self.first.setdefault(value, key), key)  # on the way to another reader it is the same value
         return key
 
-    def make(self, key: Key, fixed: Affine | None) -> Key:
+    def make(self, key: Key, terms: Terms) -> Key:
         """Files a value."""
         if key not in self.parent:
             self.parent[key] = key
-            if fixed is not None:
-                self.prescribed[key] = fixed
+            self.of[key] = terms
         return key
 
     def root(self, key: Key) -> Key:
@@ -214,17 +222,15 @@ class _Groups:
             key = self.parent[key]
         return key
 
-    def fixed_of(self, key: Key) -> Affine | None:
-        return self.prescribed.get(self.root(key))
+    def terms(self, key: Key) -> Terms:
+        return self.of[self.root(key)]
 
     def join(self, a: Key, b: Key) -> None:
+        """Gives two values on equal terms one scale."""
         first, second = self.root(a), self.root(b)
-        if first == second:
-            return
-        fixed = self.prescribed.get(first) or self.prescribed.get(second)
-        self.parent[second] = first
-        if fixed is not None:
-            self.prescribed[first] = fixed
+        assert self.of[first] == self.of[second]
+        if first != second:
+            self.parent[second] = first
 
     def finish(self) -> None:
         """Numbers the groups in the order in which their first value was filed."""
@@ -233,5 +239,6 @@ class _Groups:
             root = self.root(key)
             number = numbers.setdefault(root, len(numbers))
             self.plan.scales[key] = number
-            if root in self.prescribed:
-                self.plan.fixed[number] = self.prescribed[root]
+            terms = self.of[root]
+            if isinstance(terms, Affine):
+                self.plan.fixed[number] = terms

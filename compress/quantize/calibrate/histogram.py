@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 BINS = 4096
 _FINEST = -126  # the exponent of the least normal float32
+_CHUNK = 1 << 18  # values counted at once: the memory beside the counts is a few MiB whatever comes
 _BITS = 22  # so many bits number a bin at most
 
 
@@ -49,13 +50,17 @@ class Histogram:
     def update(self, values: NDArray[Any]) -> None:
         """Counts ``values`` (any shape, any float type)."""
         x = np.asarray(values, dtype=np.float32).ravel()
+        for start in range(0, x.size, _CHUNK):
+            self._update(x[start : start + _CHUNK])
+
+    def _update(self, x: NDArray[np.float32]) -> None:
         if x.size == 0:
             return
         low, high = float(x.min()), float(x.max())
         if not (math.isfinite(low) and math.isfinite(high)):
             finite = x[np.isfinite(x)]
             self.skipped += x.size - finite.size
-            self.update(finite)
+            self._update(finite)
             return
         self.low, self.high = min(self.low, low), max(self.high, high)
         nonzero = x[x != 0] if low <= 0 <= high else x

@@ -24,7 +24,8 @@ SIGNED_UNIT = Affine(1 / 128, 0)
 @annotates("aten.relu.default", "aten.relu6.default")
 def rectifier(node: Node) -> Role:
     """max(x, 0), min(max(x, 0), 6)."""
-    return Role(Kind.POINT, (node.args[0],), fuses=True)  # type: ignore[arg-type]
+    high = 6.0 if "relu6" in str(node.target) else math.inf
+    return Role(Kind.POINT, (node.args[0],), clips=(0.0, high), fuses=True)  # type: ignore[arg-type]
 
 
 @annotates("aten.hardtanh.default", "aten.clamp.default", "aten.clamp_min.default")
@@ -36,7 +37,8 @@ def clip(node: Node) -> Role | str:
     bounds = (-math.inf if low is None else low, math.inf if high is None else high)
     if not all(isinstance(b, int | float) for b in bounds):
         return "its bounds are computed"
-    return Role(Kind.POINT, (node.args[0],), fuses=bounds[0] <= 0 <= bounds[1])  # type: ignore[arg-type]
+    saturates = bounds[0] <= 0 <= bounds[1]
+    return Role(Kind.POINT, (node.args[0],), clips=bounds if saturates else None, fuses=saturates)  # type: ignore[arg-type]
 
 
 @annotates("aten.sigmoid.default")

@@ -44,8 +44,8 @@ class Weight:
 class Role:
     """The part that one node plays.
 
-    ``inputs`` are its activations, in order. ``fixed`` is the output's scale where the kernels prescribe one. ``fuses`` says that the
-    operator can be done by the kernel before it (an activation that only clips); ``hosts`` that it can do so for the one after.
+    ``inputs`` are its activations, in order. ``fixed`` is the output's scale where the kernels prescribe one. ``clips`` are the bounds
+    that it clips to. ``fuses`` says that the operator can be done by the kernel before it; ``hosts`` that it can do so for the one after.
     ``reader`` is the node that reads the inputs, where it is another (the ``split`` behind a ``getitem``). ``bias`` is a constant added
     in int32.
     """
@@ -55,6 +55,7 @@ class Role:
     weights: tuple[Weight, ...] = ()
     bias: Node | None = None
     fixed: Affine | None = None
+    clips: tuple[float, float] | None = None
     fuses: bool = False
     hosts: bool = False
     reader: Node | None = None
