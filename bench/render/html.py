@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from ...core.errors import require
-from ...core.report import Measurement, Report
+from ...core.report import Environment, Measurement, Report
 from . import plots, units, words
 
 LONG = 120  # characters of a list or table that are shown in a cell
@@ -44,6 +44,7 @@ def html(report: Report) -> str:
         notes=words.notes(report),
         tiles=tiles(report),
         metric_name=units.metric_name(next((m.metric for m in report.artifacts if m.metric), report.model.metric)),
+        state=state(report.environment),
         base_of={id(m): words.baseline_of(report, m) for m in report.artifacts},
         runtimes=runtimes,
         precisions=precisions,
@@ -83,6 +84,29 @@ def tiles(report: Report) -> list[dict[str, str]]:
         before = units.size(base.memory.peak_bytes) if base and base.memory and base.memory.peak_bytes else ""
         found.append(_tile("Peak memory", before, units.size(best.memory.peak_bytes), "of the process"))
     return found
+
+
+def state(e: Environment) -> list[tuple[str, str]]:
+    """How the device was doing: what was read, or why it could not be; what is neither known nor explained is left out."""
+
+    def ranged(value: float | None, ends: tuple[float, float] | None, unit: str) -> str | None:
+        if value is None:
+            return None
+        low, high = ends or (value, value)
+        return f"{value:g} {unit}" + (f" ({low:g} to {high:g})" if low != high else "")
+
+    read = {
+        "governor": e.governor,
+        "power_mode": e.power_mode,
+        "frequency_mhz": ranged(e.frequency_mhz, e.frequency_range_mhz, "MHz"),
+        "temperature_c": ranged(e.temperature_c, e.temperature_range_c, "°C"),
+        "throttled": None if e.throttled is None else ", ".join(e.throttled) or "no",
+        "load": None if e.load is None else f"{e.load:.2f}",
+        "pressure": None if e.pressure is None else f"{e.pressure:.1f} % of the time some process waited for a CPU",
+        "steal": None if e.steal is None else f"{100 * e.steal:.1f} % of the CPU time went to other guests",
+    }
+    names = {"frequency_mhz": "frequency", "temperature_c": "temperature", "power_mode": "power mode"}
+    return [(names.get(k, k), told if told is not None else e.why[k]) for k, told in read.items() if told is not None or k in e.why]
 
 
 def plain(value: Any) -> str:
