@@ -18,7 +18,7 @@ from example_report import example_report
 from PIL import Image
 
 from packlight.bench.render import plots, units, words
-from packlight.bench.render.html import html, plain
+from packlight.bench.render.html import html, plain, state
 from packlight.bench.render.table import table
 from packlight.core.artifact import Artifact, Manifest
 from packlight.core.report import Environment, Measurement, Model, Report, json_schema
@@ -274,6 +274,30 @@ class TestPage:
     )
     def test_values_of_the_history(self, value: object, text: str) -> None:
         assert plain(value) == text
+
+    def test_how_the_device_was_doing(self) -> None:
+        known = Environment(
+            governor="performance",
+            frequency_mhz=1800.0,
+            frequency_range_mhz=(600.0, 1800.0),
+            temperature_c=61.2,
+            temperature_range_c=(61.2, 61.2),
+            throttled=("under-voltage",),
+            load=0.314,
+            steal=0.021,
+        )
+        assert state(known) == [
+            ("governor", "performance"),
+            ("frequency", "1800 MHz (600 to 1800)"),
+            ("temperature", "61.2 °C"),
+            ("throttled", "under-voltage"),
+            ("load", "0.31"),
+            ("steal", "2.1 % of the CPU time went to other guests"),
+        ]
+        assert state(Environment(throttled=(), why={"governor": "no cpufreq here"})) == [
+            ("governor", "no cpufreq here"),
+            ("throttled", "no"),
+        ]
 
     def test_the_same_report_gives_the_same_page(self, whole: str) -> None:
         assert html(example_report()) == whole
