@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.artifact import Artifact, write_json
 from ..core.bundle import Bundle
@@ -26,10 +26,11 @@ from ..core.report import Measurement, Metric, Model, Report
 from ..tasks.samples import gather_targets
 from .formats import folded, subjects_here
 from .judge import Judgement, Limits, judge
-from .trust import with_trust
+from .trust import trust_gates, with_trust
+from .trust_gate import Side, scores_of
+from .trust_limits import for_drop
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
     from ..bench.plan import BenchOptions
     from ..bench.runner import Bench
@@ -85,12 +86,12 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         job.target.require_format(name)
     test = _test_split(job)
     with staged_folder(job.out, force=job.force) as folder:
-        reference, answers = _reference(job, test, progress)
+        reference, side = _reference(job, test, progress)
         stages = _compress(job, progress)
         stages.final.save(folder / "bundle")
         artifacts, baselines = _export(job, stages, folder, formats, test, progress)
-        measured, bench = _measure(job, artifacts, baselines, folder, test, answers, progress)
-        judged = judge(measured, frozenset(a.file for a in baselines), reference, job.limits)
+        measured, bench = _measure(job, artifacts, baselines, folder, test, side, progress)
+        judged = _judge(job, measured, frozenset(a.file for a in baselines), reference)
         report = _report(job, stages, reference, judged, baselines, bench)
         write_json(folder / "report.json", report)
         (folder / "recipe.toml").write_text(job.recipe.to_toml())
@@ -107,8 +108,8 @@ def _test_split(job: Job) -> Samples:
     return job.data.test
 
 
-def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, NDArray[Any] | None]:
-    """The metric of the model as it came, in torch, and its answers."""
+def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, Side]:
+    """The metric of the model as it came, in torch, and what it answered."""
     from ..tasks.evaluate import outputs_of
 
     progress.say(f"accuracy of the model as it came, in torch, on {len(test):,} samples")
@@ -117,7 +118,8 @@ def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, NDA
         raise DataError("the test data has no labels to score against; give labelled data with --data")
     metric = job.task.score(outputs, targets)
     progress.say(f"  {metric.name} {metric.value:.4f}")
-    return metric, job.task.answers(outputs)
+    side = Side("the model as it came, in torch", job.task.answers(outputs), job.task.per_sample(outputs, targets), scores_of(outputs))
+    return metric, side
 
 
 def _compress(job: Job, progress: Progress) -> Stages:
@@ -171,7 +173,7 @@ def _measure(
     baselines: list[Artifact],
     folder: Path,
     test: Samples,
-    reference_answers: NDArray[Any] | None,
+    reference: Side,
     progress: Progress,
 ) -> tuple[list[Measurement], Bench]:
     """Latency (interleaved) and accuracy of every file in every runtime of the target that is installed here."""
@@ -185,9 +187,27 @@ def _measure(
         progress.say(f"measure {len(subjects)} files, interleaved")
         bench = bench_artifacts(subjects, link, options=job.bench, inputs=test, progress=progress)
         progress.say(f"accuracy of each file in its own runtime, on {len(test):,} samples")
-        scores = score_artifacts(subjects, link, samples=test, task=job.task, options=job.bench, progress=progress)
-    measured = with_trust(with_scores(bench.measurements, scores), scores, reference_answers, gather_targets(test))
+        keep = reference.scores is not None
+        scores = score_artifacts(subjects, link, samples=test, task=job.task, options=job.bench, keep_outputs=keep, progress=progress)
+    measured = with_trust(
+        with_scores(bench.measurements, scores),
+        scores,
+        reference,
+        gather_targets(test),
+        job.task,
+        limits=for_drop(job.recipe.trust, job.limits.max_drop),
+        samples=test,
+        names=job.bundle.labels or test.classes,
+        seed=job.seed,
+    )
     return list(measured), bench
+
+
+def _judge(job: Job, measured: list[Measurement], baselines: frozenset[str], reference: Metric) -> Judgement:
+    """The limits, and what compression broke where the recipe has a [trust] table (else it is only reported)."""
+    judged = judge(measured, baselines, reference, job.limits)
+    gates = trust_gates(judged.artifacts, baselines) if job.recipe.trust is not None else []
+    return dataclasses.replace(judged, gates=(*judged.gates, *gates))
 
 
 def _report(job: Job, stages: Stages, reference: Metric, judged: Judgement, baselines: list[Artifact], bench: Bench) -> Report:
