@@ -59,7 +59,14 @@ def _read_data(options: dict[str, Any], spec: Preprocess | None, need: bool) -> 
         return None
     from ..tasks.data.load import load_data
 
-    return load_data(options.get("data"), preprocess=spec, seed=options.get("seed", 0), val=options.get("val"), calib=options.get("calib"))
+    return load_data(
+        options.get("data"),
+        preprocess=spec,
+        seed=options.get("seed", 0),
+        val=options.get("val"),
+        calib=options.get("calib"),
+        data_args=read_pairs(options.get("data_args") or ()),
+    )
 
 
 def _read_model(options: dict[str, Any], splits: Splits | None) -> Bundle:

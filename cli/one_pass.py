@@ -9,6 +9,7 @@ import click
 
 from . import options as o
 
+SET = click.option("--set", "extra", multiple=True, metavar="SETTING=VALUE", help="Any other setting of the pass; may be repeated.")
 TARGET = click.option("--target", default="x86-64-avx2", show_default=True, metavar="TARGET", help="A known target or a profile.toml.")
 
 
@@ -17,6 +18,7 @@ TARGET = click.option("--target", default="x86-64-avx2", show_default=True, meta
 @o.data
 @o.preprocessing
 @TARGET
+@SET
 @click.option("--macs", type=float, metavar="SHARE", help="Share of the multiply-accumulates to keep.")
 @click.option("--ratio", type=float, metavar="SHARE", help="Share of every layer's channels to remove.")
 @click.option("--params", type=float, metavar="SHARE", help="Share of the parameters to keep.")
@@ -41,6 +43,7 @@ def prune(**options: Any) -> None:
 @o.data
 @o.preprocessing
 @TARGET
+@SET
 @click.option("--calibrator", metavar="NAME", help="How activation ranges are chosen.")
 @click.option("--samples", type=int, metavar="N", help="How many calibration samples are used.")
 @o.seed
@@ -60,10 +63,12 @@ def quantize(**options: Any) -> None:
 @o.data
 @o.preprocessing
 @TARGET
+@SET
 @click.option("--epochs", type=int, metavar="N")
 @click.option("--max-minutes", type=float, metavar="M", help="Stop in time; the schedule adapts.")
 @click.option("--lr", type=float, metavar="RATE", help="Peak learning rate.")
 @click.option("--batch-size", type=int, metavar="N")
+@click.option("--loss", metavar="NAME", help="How the outputs are compared: kd, dkd or dist.")
 @click.option("--temperature", type=float, metavar="T", help="Of the softened teacher.")
 @click.option("--alpha", type=float, metavar="A", help="Weight of the teacher against the labels, 0 to 1.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep checkpoints here; a run that was killed goes on from them.")
@@ -73,11 +78,11 @@ def quantize(**options: Any) -> None:
 def distill(**options: Any) -> None:
     """Train the student MODEL from --teacher on --data."""
     keys = {"epochs": "epochs", "max_minutes": "max-minutes", "lr": "lr", "batch_size": "batch-size"}
-    keys |= {"temperature": "temperature", "alpha": "alpha"}
+    keys |= {"temperature": "temperature", "alpha": "alpha", "loss": "loss"}
     settings = {word: options.pop(key) for key, word in keys.items()}
     settings = {key: value for key, value in settings.items() if value is not None}
     options["task"] = options["task"] or "classification"
-    _run([("finetune", settings)], options, need_data=True)
+    _run([("distill", settings)], options, need_data=True)
 
 
 def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, need_data: bool = False) -> None:
@@ -96,6 +101,8 @@ def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, ne
     refuse_existing(options["out"], options["force"])
     target = load_target(options["target"])
     task = load_task(options["task"]) if options.get("task") else None
+    last, settings = steps[-1]
+    steps = [*steps[:-1], (last, {**settings, **o.read_settings(options.pop("extra"))})]
     made = [make_pass(name, settings) for name, settings in steps]
     bundle, splits = read_inputs(options, need_data=need_data)
     teacher = bundle

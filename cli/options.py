@@ -80,6 +80,7 @@ data = together(
     click.option("--data", metavar="DATA", help="Class folders of images, .npz, cifar-10-batches-py, or file.py:factory."),
     click.option("--val", metavar="DATA", help="Validation data, where DATA's own split is not wanted."),
     click.option("--calib", metavar="DATA", help="Calibration data; labels are not needed."),
+    click.option("--data-args", multiple=True, metavar="K=V", help="Arguments of a data factory; may be repeated."),
     click.option("--task", metavar="TASK", help="What the model is for (classification)."),
 )
 
@@ -143,6 +144,11 @@ def read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
         except (ValueError, SyntaxError):
             read[key] = text
     return read
+
+
+def read_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``("round-to=8",)`` -> ``{"round-to": 8}``."""
+    return {key: value for pair in pairs for key, value in read_overrides((f"pass.{pair}",))["pass"].items()}
 
 
 def read_overrides(pairs: tuple[str, ...]) -> dict[str, dict[str, Any]]:
