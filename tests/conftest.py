@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
     from packlight.core.bundle import Bundle
 
 
@@ -26,6 +29,75 @@ def captured() -> Callable[..., Bundle]:
         return Bundle.capture(model.make(), (model.input(2 if free_batch else 1),), name=name, free_batch=free_batch)
 
     return capture
+
+
+class Rows:
+    """Unlabelled samples held in memory: what calibration and parity read."""
+
+    classes: tuple[str, ...] = ()
+    source = "memory"
+
+    def __init__(self, *inputs: NDArray[Any]) -> None:
+        self.inputs = inputs
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def batch(self, indices: Sequence[int]) -> tuple[tuple[NDArray[Any], ...], None]:
+        return tuple(x[list(indices)] for x in self.inputs), None
+
+    def raw(self, index: int) -> None:
+        return None
+
+
+@pytest.fixture(scope="session")
+def rows() -> type[Rows]:
+    """``rows(*arrays)``: samples from arrays, one per model input."""
+    return Rows
+
+
+@pytest.fixture(scope="session")
+def folded(captured: Callable[..., Bundle]) -> Callable[[str], Bundle]:
+    """``folded(name)``: the zoo's model with BatchNorm folded, once a session."""
+    from packlight.compress.passes import Context, run_passes
+    from packlight.compress.recipe import make_pass
+    from packlight.targets.load import load_target
+
+    @functools.cache
+    def fold(name: str) -> Bundle:
+        return run_passes(captured(name), [make_pass("fold-batchnorm", {})], Context(target=load_target("x86-64-avx2")))
+
+    return fold
+
+
+@pytest.fixture(scope="session")
+def quantized(folded: Callable[[str], Bundle]) -> Callable[[str], Bundle]:
+    """``quantized(name)``: the zoo's model in int8 with 7-bit weights, once a session."""
+    from zoo import ZOO
+
+    return functools.cache(lambda name: quantize(folded(name), ZOO[name].input(16, seed=5).numpy()))
+
+
+def quantize(bundle: Bundle, *inputs: NDArray[Any]) -> Bundle:
+    """The bundle in int8 for x86-64 with AVX2 only, calibrated on ``inputs``."""
+    from packlight.compress.passes import Context, run_passes
+    from packlight.compress.recipe import make_pass
+    from packlight.targets.load import load_target
+
+    context = Context(target=load_target("x86-64-avx2"), calib=Rows(*inputs))
+    return run_passes(bundle, [make_pass("quantize", {"calibrator": "minmax"})], context)
+
+
+@pytest.fixture(scope="session")
+def in_int8() -> Callable[..., Bundle]:
+    """``in_int8(module, *inputs)``: a module in inference mode as an int8 bundle, and its float one."""
+    from packlight.core.bundle import Bundle
+
+    def make(module: torch.nn.Module, *inputs: torch.Tensor) -> tuple[Bundle, Bundle]:
+        bundle = Bundle.capture(module.eval(), tuple(x[:2] for x in inputs))
+        return quantize(bundle, *(x.numpy() for x in inputs)), bundle
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ wrong (a ReLU or a Concat before). So, in this order::
     MatMul + Add over (N, T, C)          Reshape, Gemm, Reshape                            QGemm takes the bias, QLinearMatMul can't
     ReduceMean over height and width     GlobalAveragePool                                 has an integer kernel
     other Relu                           a pair before it                                  the operator before it becomes integer
+    ConvTranspose                        Conv, DepthToSpace, Slice                         there is no integer ConvTranspose
     Tanh                                 Sigmoid of twice the scale                        has an integer kernel
 """
 
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .edit import array, constant, insert_before, is_constant, remove, same_type
+from .transposed import to_convolution
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -69,7 +71,14 @@ def unsigned(graph: ir.Graph) -> list[str]:
 
 
 def _feeds_weight(dequantize: ir.Node) -> bool:
-    return any(WEIGHTED.get(use.node.op_type) == use.idx for use in dequantize.outputs[0].uses())
+    uses = list(dequantize.outputs[0].uses())
+    while uses:
+        use = uses.pop()
+        if WEIGHTED.get(use.node.op_type) == use.idx:
+            return True
+        if use.node.op_type in ("Transpose", "Reshape", "Unsqueeze", "Squeeze"):
+            uses += use.node.outputs[0].uses()
+    return False
 
 
 def drop_clamps(graph: ir.Graph) -> list[str]:
@@ -207,13 +216,11 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
             continue
         bias = next((v for v in add.inputs if v is not None and is_constant(v)), None)
         quantize = _only_reader(graph, add)
-        x, w = _dequantize(node.inputs[0]), _dequantize(node.inputs[1])
+        x, w = _dequantize(node.inputs[0]), _matrix(node.inputs[1])
         if bias is None or array(bias).ndim != 1 or x is None or w is None:
             continue
         if quantize is not None and quantize.op_type != "QuantizeLinear":
             quantize = None  # the sum goes on in float, straight out of the integer kernel
-        if w.inputs[0] is None or not is_constant(w.inputs[0]) or array(w.inputs[0]).ndim != 2:
-            continue
         shape = node.outputs[0].shape
         lead = [a if isinstance(a, int) else -1 for a in shape[:-1]] if shape is not None else [-1, -1]
         if lead.count(-1) > 1 or len(lead) < 2:
@@ -222,24 +229,38 @@ def linear_to_gemm(graph: ir.Graph) -> list[str]:
     return []
 
 
+def _matrix(value: ir.Value | None) -> ir.Value | None:
+    """The dequantized weight (rows are outputs or inputs) behind ``value``, itself or transposed; None where it is no constant matrix."""
+    node = value.producer() if value is not None else None
+    if node is not None and node.op_type == "Transpose":
+        value = node.inputs[0]
+    read = _dequantize(value)
+    stored = read.inputs[0] if read is not None else None
+    return value if stored is not None and is_constant(stored) and array(stored).ndim == 2 else None
+
+
 def _gemm(graph: ir.Graph, node: ir.Node, add: ir.Node, quantize: ir.Node | None, x: ir.Node, bias: ir.Value, lead: list[int]) -> None:
     name = str(node.name).removesuffix("/MatMul")
-    weight, source = node.inputs[1], node.inputs[0]
+    source, weight = node.inputs[0], _matrix(node.inputs[1])
     if weight is None or source is None:
         return
-    inner, outer = int(array(_stored(weight)).shape[0]), int(array(_stored(weight)).shape[1])
+    turned = weight is not node.inputs[1]
+    shape = array(_stored(weight)).shape
+    outer, inner = shape if turned else shape[::-1]
     rows = -1 if -1 in lead else int(np.prod(lead))
     flat = insert_before(graph, node, "Reshape", [source, constant(graph, f"{name}/rows", np.array([rows, inner]))], f"{name}/Reshape")
     same_type(flat.outputs[0], source, [None if rows == -1 else rows, inner])
     again = _pair(graph, node, flat.outputs[0], x, f"{name}/rows")
-    gemm = insert_before(graph, node, "Gemm", [again, weight, bias], f"{name}/Gemm")
+    gemm = insert_before(graph, node, "Gemm", [again, weight, bias], f"{name}/Gemm", {"transB": int(turned)})
     same_type(gemm.outputs[0], source, [None if rows == -1 else rows, outer])
     stored = gemm.outputs[0] if quantize is None else _pair(graph, node, gemm.outputs[0], quantize, f"{name}/Gemm")
-    shape = constant(graph, f"{name}/shape", np.array([*lead, outer]))
-    back = insert_before(graph, node, "Reshape", [stored, shape], f"{name}/Reshape_2")
+    back = insert_before(graph, node, "Reshape", [stored, constant(graph, f"{name}/shape", np.array([*lead, outer]))], f"{name}/Reshape_2")
     same_type(back.outputs[0], add.outputs[0])
     remove(graph, add, back.outputs[0])
+    turn = node.inputs[1].producer() if turned and node.inputs[1] is not None else None
     graph.remove(node, safe=True)
+    if turn is not None and not turn.outputs[0].uses():
+        graph.remove(turn, safe=True)
 
 
 def _stored(dequantized: ir.Value) -> ir.Value:
@@ -300,6 +321,18 @@ def parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], np.dty
     return array(scale), point, point.dtype
 
 
+def transposed_to_convolution(graph: ir.Graph) -> list[str]:
+    """ConvTranspose between pairs becomes Conv, DepthToSpace and Slice (transposed.py)."""
+    notes = []
+    for node in pairs(graph, "ConvTranspose"):
+        x, w, quantize = _dequantize(node.inputs[0]), _dequantize(node.inputs[1]), _only_reader(graph, node)
+        if x is None or w is None:
+            continue
+        if quantize is None or quantize.op_type != "QuantizeLinear" or not to_convolution(graph, node, w, quantize, _pair):
+            notes.append(f"{node.name} computes in float in ONNX Runtime, which has no integer kernel for it")
+    return notes
+
+
 STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
     unsigned,
     mean_to_pool,
@@ -307,6 +340,7 @@ STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
     drop_clamps,
     split_clamps,
     tanh_to_sigmoid,
+    transposed_to_convolution,
     integer_bias,
 )
-FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, integer_bias}
+FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, transposed_to_convolution, integer_bias}

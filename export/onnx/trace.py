@@ -71,6 +71,7 @@ def untranslatable(bundle: Bundle, opset: int) -> UnsupportedOpError | None:
 def _registry(opset: int) -> Any:
     require("onnxscript", "onnx")
     with quiet():
+        import torch.ao.quantization.fx._decomposed  # noqa: F401  the registry leaves out operators that torch doesn't know yet
         from torch.onnx._internal.exporter._registration import ONNXRegistry
 
         return ONNXRegistry.from_torchlib(opset)
