@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from .graph import Graph, Op, Read, Value
+from .plan import Quant
 
 _CLAMPS = {(0.0, None): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 _FUSES = {  # operators whose TFLite kernels apply an activation themselves
     *("aten.conv1d.default", "aten.conv2d.default", "aten.conv2d.padding", "aten.conv1d.padding", "aten.convolution.default"),
+    *("aten.conv_transpose2d.input", "aten.conv_transpose1d.default", "aten.conv3d.default"),
     *("aten.linear.default", "aten.addmm.default", "aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor"),
     *("aten.instance_norm.default", "aten.layer_norm.default", "aten.group_norm.default"),
     *("aten.batch_norm.default", "aten._native_batch_norm_legit_no_training.default"),
@@ -51,6 +53,8 @@ def fuse(graph: Graph) -> Graph:
     """Folds BatchNorm into the layer before it, then activations into the operator before them. Changes and returns ``graph``."""
     _fold_norms(graph)
     _fuse_activations(graph)
+    _permute_shuffled(graph)
+    _mark_nonnegative(graph)
     return graph
 
 
@@ -114,6 +118,84 @@ def _fold_norms(graph: Graph) -> None:
         makers[op.outputs[0]] = maker
         gone.add(op)
     graph.ops = [op for op in graph.ops if op not in gone]
+
+
+def _permute_shuffled(graph: Graph) -> None:
+    """torch's pixel shuffle reads channels as (C, r, r), TFLite's DEPTH_TO_SPACE as (r, r, C): a convolution before gives them so.
+
+    Before: ``shuffle(conv(x))``; after: ``shuffle'(conv'(x))``, the filters of conv' being those of conv in another order, where
+    nobody else reads what conv gives.
+    """
+    readers, makers = graph.readers(), {op.outputs[0]: op for op in graph.ops}
+    doors = {read.value for read in graph.outputs}
+    for op in graph.ops:
+        if op.name != "aten.pixel_shuffle.default":
+            continue
+        source: Read = op.args["self"]
+        maker = makers.get(source.value)
+        if maker is None or maker.name not in ("aten.conv2d.default", "aten.conv2d.padding") or source.value in doors:
+            continue
+        weight, bias = maker.args["weight"], maker.args["bias"]
+        if len(readers[source.value]) != 1 or not weight.constant or (bias is not None and not bias.constant) or maker.args["groups"] != 1:
+            continue
+        area = int(op.args["upscale_factor"]) ** 2
+        depth = weight.shape[0] // area
+        if depth == 1:
+            continue
+        rows = [c * area + i for i in range(area) for c in range(depth)]
+        maker.args["weight"] = _rows(weight, rows)
+        maker.args["bias"] = _rows(bias, rows) if bias is not None else None
+        op.args["channels_permuted"] = True
+
+
+def _rows(read: Read, rows: list[int]) -> Read:
+    """The rows of a constant in another order, its scales with them."""
+    value = read.value
+    q = value.q
+    if q is not None and q.axis == 0:
+        q = Quant(tuple(q.scale[r] for r in rows), tuple(q.zero_point[r] for r in rows), 0, q.dtype)
+    data = value.data[rows] if value.data is not None else None
+    stored = value.stored[rows] if value.stored is not None else None
+    return Read(Value(value.name, value.shape, value.dtype, q, data, stored), q if read.q is not None else None)
+
+
+_POSITIVE = {
+    "aten.sigmoid.default",
+    "aten.softmax.int",
+    "aten._softmax.default",
+    "aten.exp.default",
+    "aten.abs.default",
+    "aten.hardsigmoid.default",
+}
+_KEEPS_SIGN = {
+    *("aten.max_pool2d.default", "aten.avg_pool2d.default", "aten.adaptive_avg_pool2d.default", "aten.mean.dim", "aten.cat.default"),
+    *("aten.upsample_bilinear2d.vec", "aten.upsample_nearest2d.vec", "aten.slice.Tensor", "aten.view.default", "aten.permute.default"),
+    *("aten.add.Tensor", "aten.mul.Tensor", "aten.pixel_shuffle.default", "aten.channel_shuffle.default", "packlight.requantize"),
+}
+
+
+def _mark_nonnegative(graph: Graph) -> None:
+    """Marks values that can't be negative: a maximum may then be padded with zeros, which every kernel can."""
+    for op in graph.ops:
+        limits = clamp_limits(op)
+        reads = list(op.reads())
+        kept = (
+            op.name in _KEEPS_SIGN and bool(reads) and all(_nonnegative(r) for r in reads) and all(_positive(a) for a in op.args.values())
+        )
+        clipped = limits is not None and limits[0] is not None and limits[0] >= 0
+        if op.name in _POSITIVE or kept or clipped or op.fused in ("RELU", "RELU6"):
+            for output in op.outputs:
+                output.nonnegative = True
+
+
+def _nonnegative(read: Read) -> bool:
+    if read.value.data is not None:
+        return bool((read.value.data >= 0).all())
+    return read.value.nonnegative
+
+
+def _positive(argument: object) -> bool:
+    return not isinstance(argument, float) or argument >= 0
 
 
 def affine(op: Op) -> tuple[object, object]:

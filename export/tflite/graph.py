@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Value:
     """A tensor of the model. ``shape`` is torch's; ``q`` is how its users want it stored, None for real numbers.
 
-    A constant has ``data``; a quantized constant has the integers in ``stored`` too.
+    A constant has ``data``; a quantized constant has the integers in ``stored`` too. ``nonnegative`` says that no number is below 0.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Value:
     q: Quant | None = None
     data: torch.Tensor | None = None
     stored: torch.Tensor | None = None
+    nonnegative: bool = False
 
     @property
     def constant(self) -> bool:

@@ -42,16 +42,22 @@ def fixed_quant(s: Site, op: str) -> Quant | None:
     integer=True,
 )
 def clamp(s: Site) -> None:
-    """RELU, RELU6, RELU_N1_TO_1; other limits by MAXIMUM and MINIMUM."""
+    """RELU, RELU6, RELU_N1_TO_1; other limits by MAXIMUM and MINIMUM; among integers often QUANTIZE alone, which saturates."""
     _, order, x = subject(s)
-    if (name := activation(s.op)) in ("RELU", "RELU6") or (name and not s.integer):
+    limits = clamp_limits(s.op)
+    assert limits is not None
+    low, high = limits
+    if s.q is not None:  # what the output's integers can't say needs no clipping
+        lowest, highest = ((v - s.q.zero_point[0]) * s.q.scale[0] for v in (s.q.low, s.q.high))
+        low = None if low is not None and low <= lowest + 1e-3 * s.q.scale[0] else low
+        high = None if high is not None and high >= highest - 1e-3 * s.q.scale[0] else high
+    name = activation(s.op)
+    if (low, high) != (None, None) and (name in ("RELU", "RELU6") or (name and not s.integer)):
         s.put(s.same(name, [x]), order)
         return
     if s.integer:
         x = s.b.convert(x, s.q)
-    limits = clamp_limits(s.op)
-    assert limits is not None
-    for op, limit in zip(("MAXIMUM", "MINIMUM"), limits, strict=True):
+    for op, limit in (("MAXIMUM", low), ("MINIMUM", high)):
         if limit is not None:
             x = s.same(op, [x, _limit(s, limit)], dtype="" if s.integer else s.dtype(x))
     s.put(x, order)

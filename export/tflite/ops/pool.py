@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..graph import Read
 from ..layout import channels_last
 from ..lower import Site, lowers
 from ..plan import Quant
@@ -47,9 +48,7 @@ def _pads(inputs: tuple[int, ...], outputs: list[int], kernel: list[int], stride
 
 @lowers("aten.max_pool2d.default", "aten.max_pool1d.default", transparent=True)
 def max_pool(s: Site) -> None:
-    """MAX_POOL_2D. Padding takes part in no maximum: SAME where it fits, else PADV2 with the lowest number."""
-    import numpy as np
-
+    """MAX_POOL_2D. Padding takes part in no maximum: SAME where it fits, else PAD or PADV2 with the lowest number."""
     rank = len(s.out.shape)
     kernel, stride, padding = _window(s, rank)
     dilation = ([] if rank == 4 else [1]) + s.numbers("dilation", rank - 2)
@@ -58,13 +57,22 @@ def max_pool(s: Site) -> None:
     n, height, width, channels = s.shape(x)
     pads = _pads((height, width), size, kernel, stride, dilation, padding)
     if dilation != [1, 1]:
-        x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], float(np.finfo(np.float32).min))
+        x = _lowest_pad(s, x, pads)
         _give(s, _dilated(s, x, size, kernel, stride, dilation), rank)
         return
     same = is_same((height, width), size, kernel, stride, dilation, pads)
     if not same:
-        x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], float(np.finfo(np.float32).min))
+        x = _lowest_pad(s, x, pads)
     _give(s, _run(s, "MAX_POOL_2D", x, (n, *size, channels), kernel, stride, same), rank)
+
+
+def _lowest_pad(s: Site, x: int, pads: list[tuple[int, int]]) -> int:
+    """Padding that loses to every number: zeros where no number is negative (or the lowest integer stands for zero)."""
+    import numpy as np
+
+    read: Read = s.op.args[next(iter(s.op.args))]
+    zeros = s.quant(x).zero_point[0] == s.quant(x).low if s.integer else read.value.nonnegative
+    return constant_pad(s, x, [(0, 0), *pads, (0, 0)], 0.0 if zeros else float(np.finfo(np.float32).min))
 
 
 def _dilated(s: Site, x: int, size: list[int], kernel: list[int], stride: list[int], dilation: list[int]) -> int:

@@ -6,6 +6,7 @@ time unless the caller resets it; unrolled steps start from the state that the m
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 from ..graph import Read
@@ -55,8 +56,9 @@ def _layers(s: Site, step: Any, gates: int, states: list[Read], params: list[Rea
         x = _join(s, outputs, (t, n, hidden * directions))
     s.put(x, (1, 0, 2) if s["batch_first"] else (0, 1, 2))
     for index, kept in enumerate(final, 1):
+        rows = [s.b.reshape(t, (1, *s.shape(t))) for t in kept]
         shape = (len(kept), *s.shape(kept[0]))
-        s.put(s.run("PACK", kept, shape, valuesCount=len(kept), axis=0), None, index)
+        s.put(rows[0] if len(rows) == 1 else s.run("CONCATENATION", rows, shape, axis=0, fusedActivationFunction="NONE"), None, index)
 
 
 def _drop_first(s: Site, tensor: int) -> int:
@@ -64,13 +66,15 @@ def _drop_first(s: Site, tensor: int) -> int:
 
 
 def _join(s: Site, outputs: list[list[int]], shape: tuple[int, ...]) -> int:
-    """The steps of all directions as one (T, N, features)."""
-    packed = []
+    """The steps of all directions as one (T, N, features): only operators that XNNPACK has."""
+    joined = []
     for steps in outputs:
-        packed.append(s.run("PACK", steps, (len(steps), *s.shape(steps[0])), valuesCount=len(steps), axis=0))
-    if len(packed) == 1:
-        return packed[0]
-    return s.run("CONCATENATION", packed, shape, axis=2, fusedActivationFunction="NONE")
+        rows = [s.b.reshape(t, (1, *s.shape(t))) for t in steps]
+        whole = (len(steps), *s.shape(steps[0]))
+        joined.append(rows[0] if len(rows) == 1 else s.run("CONCATENATION", rows, whole, axis=0, fusedActivationFunction="NONE"))
+    if len(joined) == 1:
+        return joined[0]
+    return s.run("CONCATENATION", joined, shape, axis=2, fusedActivationFunction="NONE")
 
 
 def _unroll(s: Site, step: Any, gates: int, x: int, states: list[int], weights: list[Read], backwards: bool) -> tuple[list[int], list[int]]:
@@ -81,12 +85,7 @@ def _unroll(s: Site, step: Any, gates: int, x: int, states: list[int], weights: 
     projected = s.run(
         "FULLY_CONNECTED", [x, cell.input_weight, cell.input_bias], (t, n, width), fusedActivationFunction="NONE", keepNumDims=True
     )
-    spec = ((n, width), "float32", None)
-    rows = (
-        s.b.run_many("UNPACK", [projected], [spec] * t, f"{s.op.label}.step", num=t, axis=0)
-        if t > 1
-        else [s.b.reshape(projected, (n, width))]
-    )
+    rows = [_drop_first(s, part(s, projected, 0, i, i + 1)) for i in range(t)]
     outputs: list[int] = [0] * t
     for i in reversed(range(t)) if backwards else range(t):
         states = cell(rows[i], states)
@@ -141,9 +140,8 @@ class _Cell:
         outputs = [((self.n, size), "float32", None) for size in sizes]
         if len(set(sizes)) == 1:
             return s.b.run_many("SPLIT", [s.b.ints(1, "axis"), tensor], outputs, f"{s.op.label}.gates", numSplits=len(sizes))
-        return s.b.run_many(
-            "SPLIT_V", [tensor, s.b.ints(sizes, "sizes"), s.b.ints(1, "axis")], outputs, f"{s.op.label}.gates", numSplits=len(sizes)
-        )
+        ends = list(accumulate(sizes))
+        return [part(s, tensor, 1, end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
 class _lstm_step(_Cell):

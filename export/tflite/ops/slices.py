@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from ..layout import stored
 from ..lower import Site, lowers
 
@@ -15,9 +17,30 @@ def strided(s: Site, tensor: int, begin: list[int], end: list[int], stride: list
     quant, dtype, name = s.b.tensors[tensor].quant, s.dtype(tensor), f"{s.out.name}.slice"
     if all(t == 1 for t in stride):
         return s.b.run("SLICE", [tensor, s.b.ints(begin, "begin"), s.b.ints(size, "size")], size, dtype, quant, name)
+    if (split := _by_halves(s, tensor, begin, size, stride)) is not None:
+        return split
     bounds = [s.b.ints(v, n) for v, n in ((begin, "begin"), (end, "end"), (stride, "stride"))]
     options = {"beginMask": 0, "endMask": 0, "ellipsisMask": 0, "newAxisMask": 0, "shrinkAxisMask": 0}
     return s.b.run("STRIDED_SLICE", [tensor, *bounds], size, dtype, quant, name, **options)
+
+
+def _by_halves(s: Site, tensor: int, begin: list[int], size: list[int], stride: list[int]) -> int | None:
+    """x[::t] as x.reshape(n, t, ...)[:, 0], axis by axis: RESHAPE and SLICE run where STRIDED_SLICE doesn't.
+
+    Only where every step is whole: begin + size * t numbers are there. None otherwise.
+    """
+    shape = s.shape(tensor)
+    if any(b + n * t > have for b, n, t, have in zip(begin, size, stride, shape, strict=True)) or len(shape) > 4:
+        return None
+    tensor = strided(s, tensor, begin, [b + n * t for b, n, t in zip(begin, size, stride, strict=True)], [1] * len(shape))
+    for axis, t in enumerate(stride):
+        if t != 1:
+            now = s.shape(tensor)
+            rows, inner = prod(now[:axis]) * now[axis] // t, prod(now[axis + 1 :])
+            halves = s.b.reshape(tensor, (rows, t * inner))
+            picked = strided(s, halves, [0, 0], [rows, inner], [1, 1])
+            tensor = s.b.reshape(picked, (*now[:axis], now[axis] // t, *now[axis + 1 :]))
+    return tensor
 
 
 def part(s: Site, tensor: int, axis: int, start: int, stop: int, step: int = 1) -> int:

@@ -47,21 +47,25 @@ def emit(tmp_path: Path) -> Callable[..., Any]:
 
 @pytest.fixture
 def same_as_torch(emit: Callable[..., Any]) -> Callable[..., Any]:
-    """``same_as_torch(module, *inputs)``: the float file gives what torch gives, with and without XNNPACK; returns ``Written``."""
+    """``same_as_torch(module, *inputs)``: the float file gives what torch gives, with and without XNNPACK; returns ``Written``.
+
+    ``names`` say in a failure which output it is.
+    """
     from packlight.core.bundle import Bundle
 
-    def check(module: torch.nn.Module, *inputs: torch.Tensor, rtol: float = 1e-5, **options: Any) -> Any:
+    def check(module: torch.nn.Module, *inputs: torch.Tensor, rtol: float = 1e-5, names: Sequence[str] = (), **options: Any) -> Any:
         bundle = Bundle.capture(module.eval(), inputs, free_batch=False)
         path, written = emit(bundle, **options)
         expected = [t.numpy() for t in bundle.run(*inputs)]
         for xnnpack in (False, True):
             got = litert(path, written.signature, [t.numpy() for t in inputs], xnnpack)
             assert len(got) == len(expected)
-            for g, e in zip(got, expected, strict=True):
-                assert g.shape == e.shape
-                assert g.dtype == e.dtype
+            for i, (g, e) in enumerate(zip(got, expected, strict=True)):
+                name = names[i] if names else f"output {i}"
+                assert g.shape == e.shape, name
+                assert g.dtype == e.dtype, name
                 scale = max(1.0, float(np.abs(e).max())) if e.dtype.kind == "f" and e.size else 1.0
-                np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * scale)
+                np.testing.assert_allclose(g, e, rtol=rtol, atol=rtol * scale, err_msg=f"{name} (XNNPACK {xnnpack})")
         return written
 
     return check

@@ -25,10 +25,6 @@ class Calls(nn.Module):
 IMAGE, LINE, ROWS, VIDEO = (2, 4, 9, 8), (2, 4, 11), (3, 6), (1, 3, 4, 5, 6)
 
 
-def _seeded(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    return make
-
-
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv": (lambda: nn.Conv2d(4, 6, 3), IMAGE),
     "conv same": (lambda: nn.Conv2d(4, 6, 3, padding=1), IMAGE),
@@ -99,7 +95,6 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "conv pixel shuffle": (lambda: nn.Sequential(nn.Conv2d(4, 12, 3), nn.ReLU(), nn.PixelShuffle(2)), IMAGE),
     "pixel unshuffle": (lambda: nn.PixelUnshuffle(2), (1, 3, 4, 6)),
     "channel shuffle": (lambda: nn.ChannelShuffle(2), (1, 6, 3, 3)),
-    "embedding": (lambda: nn.Embedding(7, 5), ROWS),
     "lstm": (lambda: _First(nn.LSTM(6, 5)), (4, 2, 6)),
     "lstm two ways": (lambda: _First(nn.LSTM(6, 5, 2, bidirectional=True, batch_first=True)), (2, 3, 6)),
     "lstm one step": (lambda: _First(nn.LSTM(6, 5, bias=False)), (1, 2, 6)),
@@ -276,23 +271,53 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_layer(same_as_torch: Callable[..., Any], name: str) -> None:
-    make, shape = LAYERS[name]
-    torch.manual_seed(0)
-    module = make()
+class Several(nn.Module):
+    """Many operators of one input, one file: tracing and loading are what a test costs."""
+
+    def __init__(self, parts: dict[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts.values())
+
+    def forward(self, x: Tensor) -> list[Any]:
+        return [part(x) for part in self.parts]
+
+
+def _grouped(size: int = 12) -> dict[str, list[str]]:
+    """Cases with the same input shape, ``size`` at a time."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, (_, shape) in (LAYERS | FUNCTIONS).items():  # type: ignore[operator]
+        groups.setdefault(shape, []).append(name)
+    pieces = [names[i : i + size] for names in groups.values() for i in range(0, len(names), size)]
+    return {f"{names[0]} to {names[-1]}" if len(names) > 1 else names[0]: names for names in pieces}
+
+
+GROUPS = _grouped()
+
+
+def _module(name: str) -> nn.Module:
+    if name in FUNCTIONS:
+        return Calls(FUNCTIONS[name][0])
+    module = LAYERS[name][0]()
     for m in module.modules():
         if isinstance(m, nn.modules.batchnorm._NormBase) and m.running_mean is not None:
             m.running_mean.normal_()
             m.running_var.uniform_(0.5, 2)
-    if name == "embedding":
-        same_as_torch(module, torch.tensor([[0, 3, 6], [1, 1, 2]]))
-    else:
-        same_as_torch(module, torch.randn(shape))
+    return module
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_function(same_as_torch: Callable[..., Any], name: str) -> None:
-    function, shape = FUNCTIONS[name]
+@pytest.mark.parametrize("group", GROUPS)
+def test_float(same_as_torch: Callable[..., Any], group: str) -> None:
     torch.manual_seed(0)
-    same_as_torch(Calls(function), torch.randn(shape))
+    names = GROUPS[group]
+    modules = {name: _module(name).eval() for name in names}
+    shape = (LAYERS | FUNCTIONS)[names[0]][1]  # type: ignore[operator]
+    x = torch.randn(shape)
+    with torch.no_grad():
+        counts = [len(torch.utils._pytree.tree_leaves(m(x))) for m in modules.values()]
+    told = [name for name, count in zip(names, counts, strict=True) for _ in range(count)]
+    same_as_torch(Several(modules), x, names=told)
+
+
+def test_integer_input(same_as_torch: Callable[..., Any]) -> None:
+    torch.manual_seed(0)
+    same_as_torch(nn.Embedding(7, 5), torch.tensor([[0, 3, 6], [1, 1, 2]]))
