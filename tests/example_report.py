@@ -79,9 +79,9 @@ def measurement(
 def example_report() -> Report:
     none, some = (0.0,) * 10, (0.002, -0.001, -0.006, 0.004, 0.001, -0.009, 0.0, -0.002, 0.001, 0.002)
     fp32, int8 = top1(9225, none), top1(9217, some)
-    ort = Speedup(value=1.36, ci95=(1.34, 1.38), against="resnet20.fp32.onnx")
-    vino = Speedup(value=1.62, ci95=(1.58, 1.66), against="resnet20.fp32.xml")
-    lite = Speedup(value=0.93, ci95=(0.91, 0.95), against="resnet20.fp32.tflite")
+    ort = Speedup(value=1.36, ci95=(1.34, 1.38), against="resnet20.fp32.onnx (onnxruntime)")
+    vino = Speedup(value=1.62, ci95=(1.58, 1.66), against="resnet20.fp32.xml (openvino)")
+    lite = Speedup(value=0.93, ci95=(0.91, 0.95), against="resnet20.fp32.tflite (litert)")
     artifacts = (
         measurement("onnxruntime", "onnx", "fp32", "resnet20.fp32.onnx", 1_101_204, 1.12e-3, fp32, 1, None),
         measurement("openvino", "openvino", "fp32", "resnet20.fp32.xml", 1_160_377, 1.05e-3, fp32, 2, None),

@@ -6,11 +6,12 @@ Every text from the report is escaped by the template; a Content-Security-Policy
 from __future__ import annotations
 
 import json
+import re
 from importlib.resources import files
 from typing import Any
 
 from ...core.errors import require
-from ...core.report import Environment, Measurement, Report
+from ...core.report import Environment, Measurement, Metric, Report
 from . import plots, units, words
 
 LONG = 120  # characters of a list or table that are shown in a cell
@@ -18,7 +19,7 @@ LONG = 120  # characters of a list or table that are shown in a cell
 
 def html(report: Report) -> str:
     """The page. Raises MissingDependencyError where jinja2 or matplotlib is not installed (``packlight[report]``)."""
-    jinja2 = require("jinja2", "report")
+    jinja2, markupsafe = require("jinja2", "report"), require("markupsafe", "report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "size": units.size,
@@ -29,13 +30,15 @@ def html(report: Report) -> str:
         "metric_span": units.metric_span,
         "objid": id,
         "plain": plain,
+        "breaks": breaks,
+        "told": told,
     }
     folder = files(__package__)
     template = environment.from_string((folder / "page.html.j2").read_text(encoding="utf-8"))
     runtimes, precisions, ringed = plots.legend(report)
     page: str = template.render(
         report=report,
-        css=jinja2.utils.markupsafe.Markup((folder / "page.css").read_text(encoding="utf-8")),
+        css=markupsafe.Markup((folder / "page.css").read_text(encoding="utf-8")),
         headline=words.headline(report),
         reason=words.reason(report),
         gained=words.gained(report),
@@ -44,13 +47,14 @@ def html(report: Report) -> str:
         notes=words.notes(report),
         tiles=tiles(report),
         metric_name=units.metric_name(next((m.metric for m in report.artifacts if m.metric), report.model.metric)),
+        shared_why=shared.pop() if len(shared := {m.latency.why for m in report.artifacts if m.latency}) == 1 else None,
         state=state(report.environment),
         base_of={id(m): words.baseline_of(report, m) for m in report.artifacts},
         runtimes=runtimes,
         precisions=precisions,
         ringed=ringed,
         plots={
-            name: jinja2.utils.markupsafe.Markup(draw(report))
+            name: markupsafe.Markup(draw(report))
             for name, draw in {
                 "latency": plots.accuracy_against_latency,
                 "size": plots.accuracy_against_size,
@@ -70,7 +74,7 @@ def tiles(report: Report) -> list[dict[str, str]]:
     base = words.baseline_of(report, best)
     found = [
         _tile(
-            "Size", units.size(base.bytes) if base else "", units.size(best.bytes), f"{best.bytes / base.bytes:.2f} of it" if base else ""
+            "Size", units.size(base.bytes) if base else "", units.size(best.bytes), f"{best.bytes / base.bytes:.2f} of that" if base else ""
         )
     ]
     if best.latency and best.latency.median_s:
@@ -78,12 +82,23 @@ def tiles(report: Report) -> list[dict[str, str]]:
         found.append(_tile("Median latency", before, units.seconds(best.latency.median_s), _speedup(best)))
     if best.metric:
         reference = report.model.metric
-        change = f"{-units.worse_by(reference, best.metric):+.2f} {units.points(reference)}" if reference else ""
+        change = _change(reference, best.metric) if reference else ""
         found.append(_tile(units.metric_name(best.metric), units.metric(reference) if reference else "", units.metric(best.metric), change))
     if best.memory and best.memory.peak_bytes:
         before = units.size(base.memory.peak_bytes) if base and base.memory and base.memory.peak_bytes else ""
         found.append(_tile("Peak memory", before, units.size(best.memory.peak_bytes), "of the process"))
     return found
+
+
+def told(values: dict[str, Any]) -> list[tuple[str, str]]:
+    """Settings or changes in the order of their names, without those that hold nothing."""
+    return [(key, plain(value)) for key, value in sorted(values.items()) if value is not None and value not in ([], {}, "")]
+
+
+def breaks(name: str) -> Any:
+    """A file name that a narrow column breaks behind its dots and hyphens."""
+    markupsafe = require("markupsafe", "report")
+    return markupsafe.Markup("<wbr>").join(re.split(r"(?<=[.-])", name))  # join escapes the pieces
 
 
 def state(e: Environment) -> list[tuple[str, str]]:
@@ -123,6 +138,11 @@ def plain(value: Any) -> str:
         return f"{value:.6g}"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONG else f"{len(value)} entries, in report.json"
+
+
+def _change(reference: Metric, now: Metric) -> str:
+    better = -units.worse_by(reference, now)
+    return f"{better:+.2f} {units.points(reference)}" if round(better, 2) else "no change"
 
 
 def _tile(name: str, before: str, after: str, note: str) -> dict[str, str]:

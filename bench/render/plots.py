@@ -74,12 +74,15 @@ def latency_distributions(report: Report) -> str:
 
 
 def per_class(report: Report) -> str:
-    """How each class's accuracy changed, in points, from the model as it came to the recommended file; "" where it isn't known."""
+    """How each class's accuracy changed, in points, from the model as it came to the file that the summary tells of.
+
+    "" where it isn't known, or nothing changed.
+    """
     subject = words.subject(report)
     before = class_accuracies(report.model.metric, report.model.labels)
     after = class_accuracies(subject.metric, report.model.labels) if subject else {}
     changes = sorted(((100 * (after[c] - before[c]), c) for c in before if c in after), key=lambda pair: (pair[0], pair[1]))
-    if not changes:
+    if not any(change for change, _ in changes):
         return ""
     shown = changes if len(changes) <= CLASSES_SHOWN else changes[:CLASSES_SHOWN]
     with _figure(8.6, 0.9 + 0.27 * len(shown), "classes") as (figure, save):

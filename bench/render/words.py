@@ -23,7 +23,7 @@ def baseline_of(report: Report, measured: Measurement) -> Measurement | None:
     if report.baseline is not None:
         peers.append(report.baseline)
     for peer in peers:
-        if peer.file == against and peer.file != measured.file:
+        if against in (peer.file, f"{peer.file} ({peer.runtime})") and peer.file != measured.file:
             return peer
     if measured.precision == "fp32":
         return None

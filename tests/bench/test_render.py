@@ -18,7 +18,7 @@ from example_report import example_report
 from PIL import Image
 
 from packlight.bench.render import plots, units, words
-from packlight.bench.render.html import html, plain, state
+from packlight.bench.render.html import breaks, html, plain, state
 from packlight.bench.render.table import table
 from packlight.core.artifact import Artifact, Manifest
 from packlight.core.report import Environment, Measurement, Model, Report, json_schema
@@ -84,7 +84,7 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "link", "br", "use", "path", "img", "rect", "circle", "line"):
+        if tag not in ("meta", "link", "br", "wbr", "use", "path", "img", "rect", "circle", "line"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -159,6 +159,16 @@ class TestWords:
         report = msgspec.structs.replace(report, artifacts=artifacts)
         assert words.headline(report) == "Keep the uncompressed resnet20.fp32.xml, in openvino."
         assert "resnet20.int8.tflite" in words.gained(report)[0]
+
+    def test_the_file_it_stands_against(self) -> None:
+        """A pruned float file has a peer too: the one that its speed-up names."""
+        report = example_report()
+        against = report.artifacts[1]
+        pruned = msgspec.structs.replace(report.artifacts[4], file="resnet20-pruned.fp32.xml", precision="fp32")
+        assert words.baseline_of(report, pruned) is against
+        assert words.baseline_of(report, against) is None
+        unmeasured = msgspec.structs.replace(report.artifacts[4], speedup=None)
+        assert words.baseline_of(report, unmeasured) is against
 
     def test_no_recommendation(self) -> None:
         assert words.headline(bare()) == "1 file measured; nothing was judged."
@@ -274,6 +284,16 @@ class TestPage:
     )
     def test_values_of_the_history(self, value: object, text: str) -> None:
         assert plain(value) == text
+
+    def test_a_file_name_breaks_behind_dots(self) -> None:
+        assert breaks("a-b.int8.<x>") == "a-<wbr>b.<wbr>int8.<wbr>&lt;x&gt;"
+
+    def test_what_all_share_is_said_once(self) -> None:
+        report = example_report()
+        slow = [
+            msgspec.structs.replace(m, latency=msgspec.structs.replace(m.latency, verdict="unstable", why="BUSY")) for m in report.artifacts
+        ]
+        assert Page(html(msgspec.structs.replace(report, artifacts=tuple(slow)))).text.count("BUSY") == 1
 
     def test_how_the_device_was_doing(self) -> None:
         known = Environment(
