@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,8 +15,9 @@ from ..passes import Context, PassResult, Settings, passes
 from .allocate import Allocator, Floors, Limits, Mask, Scope
 from .coupling import Coupling
 from .group import Group, groups_of
-from .importance import criteria, score
+from .importance import criteria, normalised, view_of
 from .importance.criterion import Normalisation, Reduction, Scores
+from .importance.evidence import Evidence, gather
 from .price import Price
 from .surgery import operate, tensor_of
 from .trace import couple
@@ -30,7 +32,8 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     take the same share of each ("layer", the default for ``ratio``).
     ``round_to``: layers keep a multiple of it. ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
     model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
-    those of different groups are compared. ``attention``: whether heads go, or channels inside every head.
+    those of different groups are compared. ``attention``: whether heads go, or channels inside every head. ``images``, ``batch``:
+    how many samples the criteria that need data look at, and how many at once.
     """
 
     macs: float | None = None
@@ -44,6 +47,8 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     reduction: Reduction = "mean"
     normalise: Normalisation = "mean"
     attention: Literal["heads", "width"] = "heads"
+    images: int = 256
+    batch: int = 32
 
     def __post_init__(self) -> None:
         given = [name for name in ("macs", "params", "ratio") if getattr(self, name) is not None]
@@ -83,8 +88,10 @@ class Prune:
         if bundle.quantized is not None:
             return no("the model is quantized already; prune before quantizing")
         criterion = criteria.get(self.settings.criterion)
-        if criterion.needs == "gradients" and (context.train is None or context.task is None):
+        if criterion.needs == "labels" and (context.train is None or context.task is None):
             return no(f"criterion '{self.settings.criterion}' needs training data and a task; give --data and --task, or take l2")
+        if criterion.needs == "images" and context.train is None and context.calib is None:
+            return no(f"criterion '{self.settings.criterion}' needs images; give --data or --calib, or take l2")
         return YES
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
@@ -133,25 +140,36 @@ def _scores(
 ) -> tuple[list[Scores], list[str]]:
     draw = np.random.default_rng(0 if context is None else context.seed)
     criterion, fallback = criteria.get(settings.criterion), criteria.get("l2")
+    evidence = (
+        None if criterion.needs == "weights" or context is None else _evidence(coupling, context, settings, criterion.needs == "labels")
+    )
     found: list[Scores] = []
     lacking: list[str] = []
-
     for group in groups:
-        for one in (criterion, fallback):
-            mine = score(
-                group,
-                one,
-                lambda name: tensor_of(coupling.graph, name),
-                draw=draw,
-                reduction=settings.reduction,
-                normalise=settings.normalise,
-            )
-            if mine is not None:
-                break
+        view = view_of(group, lambda name: tensor_of(coupling.graph, name), draw, settings.reduction, evidence)
+        mine = criterion(view)
+        if mine is None:
             lacking.append(group.name)
-        found.append(np.ones(len(group)) if mine is None else mine)
+            mine = fallback(view)
+        found.append(np.ones(len(group)) if mine is None else normalised(mine, settings.normalise))
     notes = [f"criterion '{settings.criterion}' says nothing about {', '.join(lacking[:5])}; l2 was taken there"] if lacking else []
     return found, notes
+
+
+def _evidence(coupling: Coupling, context: Context, settings: PruneSettings, labels: bool) -> Evidence:
+    import torch
+
+    samples = context.train if context.train is not None else context.calib
+    task = context.task
+    assert samples is not None
+    order = np.random.default_rng(context.seed).permutation(len(samples))[: settings.images]
+
+    def batched() -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]:
+        for start in range(0, len(order), settings.batch):
+            inputs, target = samples.batch([int(i) for i in order[start : start + settings.batch]])
+            yield tuple(torch.from_numpy(i) for i in inputs), None if target is None else torch.from_numpy(target)
+
+    return gather(coupling, batched(), task.loss if labels and task is not None else None)
 
 
 def changes(before: Bundle, after: Bundle, made: Plan) -> dict[str, Any]:

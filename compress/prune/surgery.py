@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ...core.bundle import copy_graph
 from ...core.errors import ContractError
+from ..graph import fake, refake
 from .coupling import Coupling
 from .index import Field, Ids, Labels, covering
 from .ops import op_name, shrink_rules, shuffle
@@ -102,6 +103,21 @@ class Surgeon:
         node.target = torch.ops.aten.index_select.default
         node.args, node.kwargs = (x, dim, buffer), {}
 
+    def call(self, before: Node, target: Any, args: tuple[Any, ...]) -> Node:
+        """A new node."""
+        with self.graph.graph.inserting_before(before):
+            made = self.graph.graph.call_function(target, args)
+        made.meta["nn_module_stack"] = before.meta.get("nn_module_stack", {})
+        return made
+
+    def copy(self, node: Node, before: Node, sizes: dict[int, int]) -> Node:
+        """Another node that makes a tensor, with some sizes of its own."""
+        with self.graph.graph.inserting_before(before):
+            made = self.graph.graph.node_copy(node)
+        made.update_arg(0, [sizes.get(d, size) for d, size in enumerate(cast(Any, node.args[0]))])
+        made.meta.pop("val", None)
+        return made
+
     def erase(self, node: Node) -> None:
         """Takes out a node that nothing reads any more."""
         self.graph.graph.erase_node(node)
@@ -125,7 +141,7 @@ class Surgeon:
     def _shrunk(self, value: Any, shape: Any) -> Any:
         if isinstance(shape, tuple) and shape and isinstance(shape[0], (tuple, type(None))):
             values = value if isinstance(value, tuple) else ((),) * len(shape)
-            return tuple(self._shrunk(v, s) for v, s in zip(values, shape, strict=False))
+            return tuple(None if v is None else self._shrunk(v, s) for v, s in zip(values, shape, strict=False))
         if not isinstance(shape, tuple):
             return None
         return tuple(int(self._mask(covering(value or (), d), d, n).sum()) for d, n in enumerate(shape))
@@ -134,13 +150,13 @@ class Surgeon:
         """``size * left // before`` as nodes of the graph."""
         import operator
 
-        with self.graph.graph.inserting_before(node):
-            product = self.graph.graph.call_function(operator.mul, (size, left))
-            return self.graph.graph.call_function(operator.floordiv, (product, before))
+        return self.call(node, operator.floordiv, (self.call(node, operator.mul, (size, left)), before))
 
 
 def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> GraphModule:
     """A copy of the coupling's graph without the units of ``removed`` (one bool a unit)."""
+    import torch
+
     if any(removed[unit] for unit in coupling.why):
         raise ContractError("a protected unit was to be removed")
     graph = copy_graph(coupling.graph)
@@ -165,7 +181,13 @@ def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> Gra
             _put(graph, name, tensor_of(graph, first))
     _check(graph, surgeon, samples)
     for node in graph.graph.nodes:
-        _refresh(node, surgeon)
+        if "val" in node.meta:
+            _refresh(node, surgeon)
+        elif node.op == "get_attr":
+            fake(graph, node)
+        elif node.op == "call_function":
+            with torch.backends.mkldnn.flags(enabled=False):  # torch's fused LSTM refuses fake tensors of free size
+                refake(graph, node)
     graph.graph.lint()
     graph.recompile()
     return graph
@@ -210,8 +232,14 @@ def _check(graph: GraphModule, surgeon: Surgeon, samples: Sequence[Tensor]) -> N
         raise ContractError(f"the pruned graph doesn't run: {str(error).splitlines()[0]}") from error
     for node, shape in shapes.items():
         told = surgeon.expected(node)
-        if told is not None and node.op != "output" and told != shape:
+        if node.op != "output" and not _fits(told, shape):
             raise ContractError(f"pruning left {node.name} ({op_name(node)}) with shape {shape}, not {told}")
+
+
+def _fits(told: Any, shape: Any) -> bool:
+    if isinstance(told, tuple) and isinstance(shape, tuple):
+        return len(told) == len(shape) and all(_fits(t, s) for t, s in zip(told, shape, strict=True))
+    return told is None or told == shape
 
 
 def _refresh(node: Node, surgeon: Surgeon) -> None:
@@ -229,6 +257,6 @@ def _refresh(node: Node, surgeon: Surgeon) -> None:
         return value
 
     told = surgeon.expected(node)
-    if "val" in node.meta and told is not None:
+    if told is not None:
         node.meta["val"] = new(node.meta["val"], told)
         node.meta.pop("tensor_meta", None)

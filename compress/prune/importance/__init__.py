@@ -1,6 +1,18 @@
 """Criteria: how much a unit matters. Each is one small file, formula first."""
 
-from . import batchnorm, geometric, lamp, magnitude, random
-from .criterion import Criterion, criteria, score
+from . import activation, batchnorm, geometric, lamp, magnitude, random, taylor
+from .criterion import Criterion, criteria, normalised, view_of
 
-__all__ = ["Criterion", "batchnorm", "criteria", "geometric", "lamp", "magnitude", "random", "score"]
+__all__ = [
+    "Criterion",
+    "activation",
+    "batchnorm",
+    "criteria",
+    "geometric",
+    "lamp",
+    "magnitude",
+    "normalised",
+    "random",
+    "taylor",
+    "view_of",
+]

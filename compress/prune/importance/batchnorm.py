@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from .criterion import Scores, Slices, criteria
+from .criterion import Needs, Scores, View, criteria
 
 
 class BatchNormScale:
     """Sum of |gamma| over a unit's channels. Units without a normalisation have no figure."""
 
-    needs = "weights"
-    roles = ("scale",)
+    needs: Needs = "weights"
 
-    def __call__(self, slices: Slices) -> Scores:
-        return np.asarray(np.abs(slices.weight.astype(np.float64)).sum(1))
+    def __call__(self, view: View) -> Scores | None:
+        return view.each(("scale",), lambda w: np.asarray(np.abs(w).sum(1)))
 
 
-criteria.register("batchnorm")(BatchNormScale())  # type: ignore[arg-type]
+criteria.register("batchnorm")(BatchNormScale())

@@ -1,4 +1,4 @@
-"""The interface of a criterion, and how the members of a group are reduced to one figure a unit."""
+"""The interface of a criterion, and how figures of several members become one a unit and comparable between groups."""
 
 from __future__ import annotations
 
@@ -16,54 +16,62 @@ from ..group import Group
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from .evidence import Evidence
+
 Scores = NDArray[np.float64]
 Reduction = Literal["mean", "sum", "max", "first"]
 Normalisation = Literal["none", "mean", "max", "sum", "rank"]
+Needs = Literal["weights", "images", "labels"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Slices:
-    """What a criterion sees of one member: ``weight`` (units, elements), one row a unit, and ``gradient`` alike where it asked for it."""
+    """One member of a group: ``weight`` (units, elements), one row a unit; ``role``: what the dimension is ("out", "in", "scale", ...)."""
 
     weight: NDArray[np.float32]
     role: str
-    gradient: NDArray[np.float32] | None = None
-    draw: np.random.Generator = dataclasses.field(default_factory=lambda: np.random.default_rng(0))
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What a criterion sees of a group.
+
+    ``gates`` (samples, units) and ``energy`` (units,) are what images tell (``evidence.Evidence``), None where it asked for none.
+    """
+
+    members: tuple[Slices, ...]
+    size: int
+    draw: np.random.Generator
+    reduction: Reduction = "mean"
+    gates: NDArray[np.float32] | None = None
+    energy: Scores | None = None
+
+    def each(self, roles: Sequence[str], figure: Callable[[NDArray[np.float64]], Scores]) -> Scores | None:
+        """``figure`` of every member with one of these roles, reduced; None where there is none."""
+        parts = [figure(m.weight.astype(np.float64)) for m in self.members if m.role in roles]
+        return reduced(parts, self.reduction) if parts else None
 
 
 class Criterion(Protocol):
-    """Higher is more important. ``roles``: which members speak; ``needs``: "weights" or "gradients" (then data is used)."""
+    """Higher is more important. ``needs``: the weights alone, images too, or images with labels."""
 
-    roles: tuple[str, ...]
-    needs: Literal["weights", "gradients"]
+    needs: Needs
 
-    def __call__(self, slices: Slices) -> Scores:
-        """One figure a unit, none negative."""
+    def __call__(self, view: View) -> Scores | None:
+        """One figure a unit, none negative; None where it has nothing to say about the group."""
 
 
 criteria: Registry[Criterion] = Registry("criterion", RecipeError)
 
 
-def score(
-    group: Group,
-    criterion: Criterion,
-    tensor: Callable[[str], Tensor],
-    gradient: Callable[[str], Tensor] | None = None,
-    *,
-    draw: np.random.Generator,
-    reduction: Reduction = "mean",
-    normalise: Normalisation = "mean",
-) -> Scores | None:
-    """The units' figures, or None where no member of the group has a role that the criterion looks at."""
-    parts: list[Scores] = []
-    for member in group.members:
-        if member.role in criterion.roles:
-            weight = _rows(tensor(member.name), member.dim, member.indices)
-            slope = None if gradient is None else _rows(gradient(member.name), member.dim, member.indices)
-            parts.append(criterion(Slices(weight, member.role, slope, draw)).astype(np.float64))
-    if not parts:
-        return None
-    return normalised(reduced(parts, reduction), normalise)
+def view_of(
+    group: Group, tensor: Callable[[str], Tensor], draw: np.random.Generator, reduction: Reduction, evidence: Evidence | None
+) -> View:
+    """What the criterion sees."""
+    members = tuple(Slices(_rows(tensor(m.name), m.dim, m.indices), m.role) for m in group.members)
+    if evidence is None:
+        return View(members, len(group), draw, reduction)
+    return View(members, len(group), draw, reduction, evidence.gates[:, group.units], evidence.energy[group.units])
 
 
 def reduced(parts: Sequence[Scores], how: Reduction) -> Scores:

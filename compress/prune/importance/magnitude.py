@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from .criterion import Criterion, Scores, Slices, criteria
+from .criterion import Needs, Scores, View, criteria
+
+ROLES = ("out", "in", "scale")
 
 
 class Magnitude:
     """L1: sum |w|.   L2: sqrt(sum w^2)."""
 
-    needs = "weights"
-    roles = ("out", "in", "scale")
+    needs: Needs = "weights"
 
     def __init__(self, power: int) -> None:
         self.power = power
 
-    def __call__(self, slices: Slices) -> Scores:
-        return np.asarray((np.abs(slices.weight.astype(np.float64)) ** self.power).sum(1) ** (1 / self.power))
+    def __call__(self, view: View) -> Scores | None:
+        return view.each(ROLES, lambda w: np.asarray((np.abs(w) ** self.power).sum(1) ** (1 / self.power)))
 
 
-l1: Criterion = criteria.register("l1")(Magnitude(1))  # type: ignore[arg-type]
-l2: Criterion = criteria.register("l2")(Magnitude(2))  # type: ignore[arg-type]
+criteria.register("l1")(Magnitude(1))
+criteria.register("l2")(Magnitude(2))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from .criterion import Scores, Slices, criteria
+from .criterion import Needs, Scores, View, criteria
 
 
 class Random:
     """Uniform in [0, 1), from the pass's seed."""
 
-    needs = "weights"
-    roles = ("out",)
+    needs: Needs = "weights"
 
-    def __call__(self, slices: Slices) -> Scores:
-        return slices.draw.random(len(slices.weight))
+    def __call__(self, view: View) -> Scores:
+        return view.draw.random(view.size)
 
 
-criteria.register("random")(Random())  # type: ignore[arg-type]
+criteria.register("random")(Random())

@@ -44,6 +44,7 @@ def conv(a: int, b: int, k: int = 3, **more: Any) -> nn.Conv2d:
     return nn.Conv2d(a, b, k, padding=k // 2, **more)
 
 
+EXPORTED = ("conv-many-groups", "view-with-sizes", "shuffle-by-hand", "slices", "padded-channels", "squeeze-excite-linear", "tied-weights")
 CASES: dict[str, Callable[[], tuple[nn.Module, tuple[Tensor, ...]]]] = {}
 
 
@@ -403,7 +404,7 @@ class Attention(nn.Module):
 @pytest.mark.parametrize("fused", [True, False])
 def test_attention(prunes: Callable[..., Any], kind: str, fused: bool) -> None:
     net = nn.Sequential(nn.Linear(6, 16), Attention(16, 4, fused), nn.LayerNorm(16), nn.Linear(16, 3))
-    pruned, _, _ = prunes(net, torch.randn(2, 7, 6), attention=kind)
+    pruned, _, _ = prunes(net, torch.randn(2, 7, 6), attention=kind, exports=fused)
     weight = dict(pruned.graph.named_parameters())["1.qkv.weight"]
     assert weight.shape == (24, 8)
 
@@ -415,7 +416,7 @@ def test_multihead_attention_module(prunes: Callable[..., Any], kind: str) -> No
         return m.out(m.norm(y + m.mha(y, y, y, need_weights=False)[0]))
 
     net = Net(run, a=nn.Linear(6, 16), mha=nn.MultiheadAttention(16, 4, batch_first=True), norm=nn.LayerNorm(16), out=nn.Linear(16, 3))
-    pruned, _, _ = prunes(net, torch.randn(2, 7, 6), attention=kind)
+    pruned, _, _ = prunes(net, torch.randn(2, 7, 6), attention=kind, exports=False)
     weight = dict(pruned.graph.named_parameters())["mha.in_proj_weight"]
     assert weight.shape == (24, 8)
 
@@ -424,4 +425,4 @@ def test_multihead_attention_module(prunes: Callable[..., Any], kind: str) -> No
 def test_equals_masked(prunes: Callable[..., Any], name: str) -> None:
     torch.manual_seed(0)
     module, inputs = CASES[name]()
-    prunes(module, *inputs)
+    prunes(module, *inputs, exports=name in EXPORTED)
