@@ -22,6 +22,7 @@ from ...core.report import Report
 from . import findings
 from .archive import UnsafeArchive, files_of
 from .golden import doors_of, logical_output, real, upright
+from .packages.common import app_spec, spec_text
 from .postprocess import answer
 from .spec import NAME, Golden, Run, Ship, Stage, read_ship
 
@@ -63,7 +64,7 @@ def verify(folder: Path, *, runner: Runner, runs: Callable[[Artifact], str], pro
     """
     progress = progress or Silent()
     ship = read_ship(folder)
-    found = [*_files(folder, ship), *_report(folder, ship), *_labels(folder, ship)]
+    found = [*_files(folder, ship), *_report(folder, ship), *_labels(folder, ship), *_packages(folder, ship)]
     broken = {f.what.partition("'")[2].partition("'")[0] for f in found if f.place == "files"}
     skipped: list[str] = []
     stages = 0
@@ -134,6 +135,24 @@ def _labels(folder: Path, ship: Ship) -> list[Finding]:
     if tuple(written) != ship.labels:
         return [Finding("labels", f"'labels.txt' and {NAME} have different labels, or in another order")]
     return []
+
+
+def _packages(folder: Path, ship: Ship) -> list[Finding]:
+    """Every package must hold the same model and say the same of it."""
+    said = {spec_text(app_spec(ship, a)) for a in ship.artifacts}
+    digests = {name: digest for a in ship.artifacts for name, digest in a.files.items()}
+    out = []
+    for package in ship.packages:
+        for name, digest in sorted(ship.files.items()):
+            if not name.startswith(f"{package.folder}/"):
+                continue
+            base = name.rpartition("/")[2]
+            if base in digests and digest != digests[base]:
+                out.append(Finding("packages", f"'{name}' is not the model that was measured"))
+            path = folder / name
+            if base == "spec.json" and path.is_file() and path.read_text(encoding="utf-8", errors="replace") not in said:
+                out.append(Finding("packages", f"'{name}' says something else than {NAME}"))
+    return out
 
 
 def _replay(folder: Path, ship: Ship, golden: Golden, runnable: dict[str, Artifact], runner: Runner, found: list[Finding]) -> int:

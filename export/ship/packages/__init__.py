@@ -25,7 +25,7 @@ builders: Registry[Builder] = Registry("platform", InputError)
 
 def load_builders() -> Registry[Builder]:
     """All platforms, by name."""
-    from . import linux  # noqa: F401  each file registers its own
+    from . import android, ios, linux, web  # noqa: F401  each file registers its own
 
     return builders
 

@@ -53,8 +53,13 @@ def write_data(ship: Ship, artifact: Artifact, bundle: Path, data: Path, *, test
 
 
 def write_spec(spec: dict[str, Any], path: Path) -> None:
-    """The same spec gives the same bytes."""
-    write(path, json.dumps(spec, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+    """Writes spec.json."""
+    write(path, spec_text(spec))
+
+
+def spec_text(spec: dict[str, Any]) -> str:
+    """The same spec gives the same text."""
+    return json.dumps(spec, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def write(path: Path, text: str) -> None:
