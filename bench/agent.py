@@ -342,14 +342,33 @@ def ask(*command: str) -> Optional[str]:
 
 
 def emulated() -> bool:
-    """Whether this process runs under qemu's user mode, which serves its own /proc/self but not its parent's."""
-    for pid in (os.getppid(), os.getpid()):
-        try:
-            if "qemu-" in os.path.basename(os.readlink("/proc/%d/exe" % pid)):
-                return True
-        except OSError:
-            continue
-    return "QEMU_CPU" in os.environ
+    """Whether this process runs under qemu's user mode: it hides itself behind /proc/self/exe, but not behind the thread's."""
+    try:
+        return "qemu-" in os.path.basename(os.readlink("/proc/thread-self/exe"))
+    except OSError:
+        return "QEMU_CPU" in os.environ
+
+
+def clock_of() -> Tuple[str, Callable[[], int]]:
+    """The clock and its name: nanoseconds of ``perf_counter``, or, on an emulator that counts instructions (see tests/rig), that count.
+
+    There, ``getpriority(0x5AFE, 0)`` appends "tag count" to the file named by PACKLIGHT_COUNT, which is ours to remove.
+    """
+    file = os.environ.get("PACKLIGHT_COUNT")
+    if not file:
+        return "perf_counter", time.perf_counter_ns
+    import ctypes
+
+    library = ctypes.CDLL(None)
+    library.getpriority(0x5AFE, 0)
+    handle = os.open(file, os.O_RDONLY)
+    os.unlink(file)
+
+    def instructions() -> int:
+        library.getpriority(0x5AFE, 0)
+        return int(os.read(handle, 1 << 16).split()[-1])
+
+    return "instructions", instructions
 
 
 def cpu_name(cpuinfo: str) -> Optional[str]:
@@ -590,6 +609,7 @@ class Agent:
         import numpy as np
 
         self.np, self.plan, self.say = np, plan, say
+        self.clock_name, self.clock = clock_of()
         if plan.get("schema") != SCHEMA:
             raise AgentError("plan", "the plan has schema %r, this agent reads %d" % (plan.get("schema"), SCHEMA))
         if plan["runtime"] not in RUNTIMES:
@@ -610,6 +630,7 @@ class Agent:
             import_s=imported,
             pid=os.getpid(),
             affinity=self.affinity,
+            clock=self.clock_name,
         )
         for name, digest in plan["sha256"].items():
             if sha256(name) != digest:
@@ -640,9 +661,9 @@ class Agent:
 
     def open(self) -> None:
         before = memory()
-        start = time.perf_counter_ns()
+        start = self.clock()
         self.runtime: Any = RUNTIMES[self.plan["runtime"]](self.plan, self.plan["file"])
-        load = (time.perf_counter_ns() - start) / 1e9
+        load = (self.clock() - start) / 1e9
         if len(self.runtime.inputs) != len(self.inputs):
             raise AgentError("input", "the file has %d inputs, %d were given" % (len(self.runtime.inputs), len(self.inputs)))
         self.turn = 0
@@ -664,7 +685,7 @@ class Agent:
 
     def time(self, runs: int) -> List[float]:
         """Seconds of ``runs`` single inferences; input copies and garbage collection are outside the clock."""
-        clock, run = time.perf_counter_ns, self.runtime.run
+        clock, run = self.clock, self.runtime.run
         out: List[float] = []
         enabled = gc.isenabled()
         gc.disable()

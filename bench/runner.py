@@ -302,7 +302,9 @@ def _notes(subjects: list[Subject], options: BenchOptions) -> tuple[str, ...]:
 
 
 def kind_of(link: Link, timed: Sequence[Timed]) -> str:
-    """The link's kind, or "emulated" where the device was seen to be."""
+    """The link's kind, or what the device was seen to be: "simulated clock" where it counts instructions (shown at 1 ns each)."""
+    if timed[0].hello.get("clock") == "instructions":
+        return "simulated clock"
     return "emulated" if timed[0].hello["device"].get("emulated") else link.kind
 
 
