@@ -38,6 +38,8 @@ class TfliteExporter:
             have = "float" if bundle.quantized is None else "quantized"
             remedy = "quantize it first (packlight quantize)" if bundle.quantized is None else "export it as int8"
             return no(f"precision {options.precision} can't be written from a {have} model; {remedy}")
+        if options.doors == "integer" and options.precision != "int8":
+            return no(f"integer doors need precision int8, not {options.precision}")
         try:
             plan = self.plan(bundle, options)
         except UnsupportedOpError as error:
