@@ -60,10 +60,14 @@ def normalization(graph: GraphModule, node: Node) -> tuple[Tensor, Tensor] | Non
 
 @dataclass(frozen=True)
 class Folded:
-    """``folded`` maps a BatchNorm's layer to the layer it went into; ``kept`` maps one that stays to the reason."""
+    """``folded`` maps a BatchNorm's layer to the layer it went into; ``kept`` maps one that stays to the reason.
+
+    ``statistics`` maps the node of a layer with a folded BatchNorm to the mean and deviation (beta, |gamma|) of its output per channel.
+    """
 
     folded: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
+    statistics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def fold_graph(graph: GraphModule) -> Folded:
@@ -80,10 +84,21 @@ def fold_graph(graph: GraphModule) -> Folded:
         if why:
             done.kept[name] = why
             continue
+        done.statistics[str(layer.name)] = _statistics(graph, node)
         _fold(graph, layer, node)
         done.folded[name] = layer_of(layer) or str(layer.name)
     drop_dead(graph)
     return done
+
+
+def _statistics(graph: GraphModule, norm: Node) -> tuple[Tensor, Tensor]:
+    import torch
+
+    mean = weight_of(graph, norm.args[3])
+    assert mean is not None
+    gamma, beta = weight_of(graph, norm.args[1]), weight_of(graph, norm.args[2])
+    shift = torch.zeros_like(mean) if beta is None else beta.detach()
+    return shift.double(), (torch.ones_like(mean) if gamma is None else gamma.detach().abs()).double()
 
 
 def _channel_axes() -> dict[Any, int]:

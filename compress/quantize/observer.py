@@ -25,27 +25,35 @@ def observers() -> Any:
     base: Any = pt2e("observer").ObserverBase
 
     class Activation(base):
-        """Collects ``Statistics`` of every tensor that passes; the scale is chosen from them once, when asked for."""
+        """Collects ``Statistics`` of every tensor that passes, of two halves of the data apart; the scale is chosen from both together.
+
+        ``half`` says to which half the batch under way belongs.
+        """
 
         def __init__(self, dtype: Any, quant_min: int, quant_max: int, qscheme: Any, calibrator: str, percentile: float, **_: Any) -> None:
             super().__init__(dtype, is_dynamic=False)
             self.quant_min, self.quant_max, self.qscheme = quant_min, quant_max, qscheme
             self.calibrator, self.percentile = calibrator, percentile
-            self.seen = Statistics()
+            self.halves = (Statistics(), Statistics())
+            self.half = 0
             self.chosen: Affine | None = None
 
         def forward(self, x: Tensor) -> Tensor:
-            self.seen.update(x.detach().cpu().numpy())
+            self.halves[self.half].update(x.detach().cpu().numpy())
             return x
 
         def choose(self) -> Affine:
             """The scale and zero point."""
             if self.chosen is None:
-                levels = self.quant_max - self.quant_min + 1
-                low, high = calibrate(self.calibrator, self.seen, levels=levels, percentile=self.percentile)
-                symmetric = self.qscheme == torch.per_tensor_symmetric
-                self.chosen = affine(low, high, (self.quant_min, self.quant_max), symmetric)
+                self.chosen = self.from_statistics(self.halves[0].merge(self.halves[1]))
             return self.chosen
+
+        def from_statistics(self, seen: Statistics) -> Affine:
+            """What would be chosen from ``seen``."""
+            levels = self.quant_max - self.quant_min + 1
+            low, high = calibrate(self.calibrator, seen, levels=levels, percentile=self.percentile)
+            symmetric = self.qscheme == torch.per_tensor_symmetric
+            return affine(low, high, (self.quant_min, self.quant_max), symmetric)
 
         def calculate_qparams(self, **_: Any) -> tuple[Tensor, Tensor]:
             chosen = self.choose()

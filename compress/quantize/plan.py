@@ -123,26 +123,28 @@ def _computes(node: Node) -> bool:
 def _integer(graph: GraphModule, roles: dict[Node, Role]) -> set[Node]:
     """The nodes that run in integers: all COMPUTE, and what lies between them.
 
-    A POINT needs all its inputs in integers. A MOVE follows its inputs; or it goes with its readers where all of them are integer: one
-    input is then quantized before it is moved, several only where one of them is in integers already. The model's input, moved or
-    not, counts as integer for a POINT where an integer reader has it quantized anyway. Grows until nothing changes.
+    A POINT needs all its inputs in integers, a MOVE of several too; the model's input, carried there or not, counts as such where an
+    integer reader has it quantized anyway. A MOVE of one value follows it, or goes with its readers where all of them are integer: what
+    arrives is then quantized before it is moved. Grows until nothing changes.
     """
     integer = {n for n, role in roles.items() if role.kind is Kind.COMPUTE}
 
-    def arrives(value: Node, kind: Kind) -> bool:
-        if value in integer or name_of(value) in _FILLS:
+    def given(value: Node) -> bool:
+        return value in integer or name_of(value) in _FILLS
+
+    def arrives(value: Node) -> bool:
+        if given(value):
             return True
         while value in roles and roles[value].kind is Kind.MOVE and len(roles[value].inputs) == 1:
-            value = roles[value].inputs[0]  # carried there from the model's input: it goes with its readers
-        return value.op == "placeholder" and kind is Kind.POINT and any(u in integer for u in value.users)
+            value = roles[value].inputs[0]
+        return value.op == "placeholder" and any(u in integer for u in value.users)
 
     def goes(node: Node, role: Role) -> bool:
-        if all(arrives(i, role.kind) for i in role.inputs):
-            return True
-        if role.kind is not Kind.MOVE or role.reader is not None or not node.users:
-            return False
-        wanted = all(u in integer for u in node.users)
-        return wanted and (len(role.inputs) == 1 or any(i in integer for i in role.inputs))
+        with_readers = bool(node.users) and all(u in integer for u in node.users)
+        if role.kind is Kind.MOVE and len(role.inputs) == 1:
+            return given(role.inputs[0]) or (with_readers and role.reader is None)
+        some = any(i in integer for i in role.inputs)
+        return some and (all(arrives(i) for i in role.inputs) or (role.kind is Kind.MOVE and with_readers))
 
     grew = bool(integer)
     while grew:

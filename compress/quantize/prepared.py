@@ -15,6 +15,7 @@ import numpy as np
 
 from ..graph import drop_dead, drop_weight, set_weight, weight_of
 from .affine import bias_floor
+from .calibrate.sufficiency import Sufficiency, sufficiency
 from .lower import lower
 from .ops.role import Kind
 from .plan import Plan, make_plan
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from ...core.bundle import Bundle
     from ...targets.scheme import Scheme
-    from ...tasks.samples import Samples
 
 
 @dataclass
@@ -36,17 +36,36 @@ class Prepared:
     graph: GraphModule
     plan: Plan
     scheme: Scheme
+    fed: int = 0
 
     def feed(self, batches: Iterable[tuple[Any, ...]]) -> int:
         """Runs calibration batches (tuples of tensors, one per input); how many samples there were."""
         import torch
 
         count = 0
+        observers = self.activations()
         with torch.no_grad():
             for inputs in batches:
+                for observer in observers:
+                    observer.half = self.fed % 2
                 self.graph(*inputs)
+                self.fed += 1
                 count += int(inputs[0].shape[0])
         return count
+
+    def activations(self) -> list[Any]:
+        """The observers of activations, each once."""
+        found = {id(m): m for m in self.graph.modules() if hasattr(m, "halves")}
+        return list(found.values())
+
+    def sufficiency(self, samples: int) -> Sufficiency:
+        """Whether the ``samples`` inputs seen tell the scales (see calibrate/sufficiency.py). One batch alone tells nothing."""
+        halves: tuple[list[float], list[float]] = ([], [])
+        for observer in self.activations():
+            if all(h.batches for h in observer.halves):
+                for scales, half in zip(halves, observer.halves, strict=True):
+                    scales.append(observer.from_statistics(half).scale)
+        return sufficiency(*halves, samples)
 
     def observer(self, node: object) -> Any:
         """The observer that ``node`` is, or None."""
@@ -115,26 +134,6 @@ def hold_biases(prepared: Prepared) -> None:
                 groups = len(floor) // weight.weight.shape[weight.axis]
                 floor = floor.reshape(groups, -1).max(0)
             weight.floor = np.maximum(weight.floor, floor)
-
-
-def batches_of(samples: Samples, indices: Sequence[int], size: int, fixed: int | None = None) -> Iterator[tuple[Any, ...]]:
-    """Calibration batches as tensors, ``size`` samples each; where the model's batch is ``fixed``, of that size, the rest left out."""
-    import torch
-
-    step = fixed or size
-    for start in range(0, len(indices), step):
-        rows = indices[start : start + step]
-        if fixed and len(rows) < fixed:
-            return
-        inputs, _ = samples.batch(rows)
-        yield tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs)
-
-
-def draw(count: int, total: int, seed: int) -> list[int]:
-    """``count`` of ``total`` sample numbers without repeats, ascending, the same for the same seed; all where there are fewer."""
-    if total <= count:
-        return list(range(total))
-    return sorted(int(i) for i in np.random.default_rng(seed).choice(total, count, replace=False))
 
 
 def _weight_names(prepared: Prepared) -> dict[str, str]:

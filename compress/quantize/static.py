@@ -5,7 +5,8 @@ One quantized graph serves every runtime: its scales go to ONNX, OpenVINO and TF
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -13,14 +14,18 @@ from ...core.bundle import Bundle
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, Settings, passes
 from .calibrate import calibrators, register
-from .prepared import Prepared, batches_of, convert, draw, prepare
+from .calibrate.sufficiency import Sufficiency
+from .lower import lower
+from .prepared import convert, prepare_lowered
 from .quantizer import Calibration
+from .samples import batches_of, calibration_data, draw
 from .torchao import installed
 
 if TYPE_CHECKING:
-    from ...tasks.samples import Samples
+    from torch.fx import GraphModule
 
-_BATCH = 32
+    from ..fold import Folded
+
 _LAYERS = ("aten.conv1d", "aten.conv2d", "aten.conv_transpose", "aten.linear", "aten.matmul", "aten.bmm")
 
 
@@ -30,16 +35,24 @@ class QuantizeSettings(Settings, frozen=True, kw_only=True):
     ``calibrator``: minmax, moving-average, percentile, mse or entropy. ``samples``: how many inputs to calibrate on; fewer are fine
     (32 unlabelled images do), all are taken where there are fewer. ``percentile`` is for that calibrator. ``keep_float``: patterns of
     layers ("layer1.*", "*.head") that stay in float.
+
+    ``bias_correction`` takes the mean error of each layer off its bias: "empirical" (from calibration data) or "analytic" (from BatchNorm's
+    statistics). ``rounding``: "nearest", or "learned" (each weight up or down by its effect on the layer's output). ``mend``: patterns
+    of the layers that these two may change; ``mend_samples``: how many inputs they look at.
     """
 
     calibrator: str = "mse"
     samples: int = 320
     percentile: float = 99.99
     keep_float: tuple[str, ...] = ()
+    bias_correction: Literal["none", "empirical", "analytic"] = "none"
+    rounding: Literal["nearest", "learned"] = "nearest"
+    mend: tuple[str, ...] = ("*",)
+    mend_samples: int = 128
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise ValueError(f"samples is {self.samples}; give 1 or more")
+        if self.samples < 1 or self.mend_samples < 1:
+            raise ValueError(f"samples and mend-samples are {self.samples} and {self.mend_samples}; give 1 or more")
         if not 50 < self.percentile <= 100:
             raise ValueError(f"percentile is {self.percentile}; give a number above 50, at most 100")
         register()
@@ -63,28 +76,52 @@ class Quantize:
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
         if bundle.quantized is not None:
             return no("the model is quantized already; start from its float form")
-        if _calibration_data(context) is None:
+        if calibration_data(context) is None:
             return no("there are no inputs to calibrate on; give some with --calib or --data (32 unlabelled images are enough)")
-        if not any(str(n.target).startswith(_LAYERS) for n in bundle.graph.graph.nodes):
+        operators = {str(n.target) for n in bundle.graph.graph.nodes}
+        if not any(o.startswith(_LAYERS) for o in operators):
             return no("the model has no convolution or linear layer to quantize")
+        if self.settings.bias_correction == "analytic" and "aten.batch_norm.default" not in operators:
+            return no(
+                "analytic bias correction reads BatchNorm's statistics, but none is left; leave out 'fold-batchnorm', or say empirical"
+            )
         if not installed():
             return no("torchao is not installed; install it with: pip install 'packlight[quantize]'")
         return YES
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
-        scheme = context.target.quantization
-        prepared = prepare(bundle, scheme, Calibration(self.settings.calibrator, self.settings.percentile), self.settings.keep_float)
-        seen = feed(prepared, bundle, context, self.settings.samples)
+        settings, scheme = self.settings, context.target.quantization
+        graph = bundle.copy_graph()
+        folded = lower(graph)
+        mends = settings.rounding == "learned" or settings.bias_correction != "none"
+        floating = copy.deepcopy(graph) if mends else graph
+        prepared = prepare_lowered(graph, scheme, Calibration(settings.calibrator, settings.percentile), settings.keep_float)
+        data = calibration_data(context)
+        assert data is not None
+        chosen, done = draw(settings.samples, len(data), context.seed), 0
+        for inputs in batches_of(data, chosen, bundle):
+            done += prepared.feed([inputs])
+            context.progress.step("calibrate", done, len(chosen))
+        enough = prepared.sufficiency(done)
         plan = prepared.plan
         graph = convert(prepared)
+        mended = self._mend(bundle.replace(graph=graph), floating, folded, context) if mends else {}
         quantized = {
             "scheme": msgspec.to_builtins(scheme),
-            "calibrator": self.settings.calibrator,
-            "samples": seen,
+            "calibrator": settings.calibrator,
+            "samples": done,
             "layers": list(plan.layers()),
             "float": plan.kept_float(),
+            "bias_correction": settings.bias_correction,
+            "rounding": settings.rounding,
         }
-        changes = {"int8_layers": len(plan.layers()), "calibrated_on": seen, "float": plan.kept_float()}
+        changes = {
+            "int8_layers": len(plan.layers()),
+            "calibrated_on": done,
+            "calibration": _told(enough),
+            "float": plan.kept_float(),
+            **mended,
+        }
         return PassResult(bundle.replace(graph=graph, quantized=quantized), True, changes)
 
     def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
@@ -101,19 +138,35 @@ class Quantize:
             return no("the signature changed")
         return YES
 
+    def _mend(self, integer: Bundle, floating: GraphModule, folded: Folded, context: Context) -> dict[str, Any]:
+        """Corrects biases and roundings of the integer graph in place; what came of it, for the history."""
+        from .mend.analytic import correct_analytically
+        from .mend.run import mend
 
-def feed(prepared: Prepared, bundle: Bundle, context: Context, samples: int) -> int:
-    """Calibrates on ``samples`` of the context's inputs, drawn with its seed; how many there were."""
-    data = _calibration_data(context)
-    assert data is not None
-    chosen = draw(samples, len(data), context.seed)
-    batch = bundle.signature.inputs[0].shape[0] if bundle.signature.inputs[0].shape else 1
-    fixed = batch if isinstance(batch, int) else None
-    total, done = len(chosen), 0
-    for inputs in batches_of(data, chosen, _BATCH, fixed):
-        done += prepared.feed([inputs])
-        context.progress.step("calibrate", done, total)
-    return done
+        settings, told = self.settings, dict[str, Any]()
+        learned, empirical = settings.rounding == "learned", settings.bias_correction == "empirical"
+        if learned or empirical:
+            data = calibration_data(context)
+            assert data is not None
+            chosen = draw(settings.mend_samples, len(data), context.seed)
+            report = mend(
+                floating,
+                integer.graph,
+                list(batches_of(data, chosen, integer)),
+                rounding=learned,
+                bias=empirical,
+                only=settings.mend,
+                seed=context.seed,
+                tell=lambda at, of: context.progress.step("mend", at, of),
+            )
+            told["mended"] = {m.layer: {k: v for k, v in msgspec.to_builtins(m).items() if k != "layer" and v is not None} for m in report}
+        if settings.bias_correction == "analytic":
+            told["bias"] = correct_analytically(floating, integer.graph, folded.statistics, settings.mend)
+        return told
+
+
+def _told(enough: Sufficiency) -> dict[str, Any]:
+    return {"spread": enough.spread, "worst": enough.worst, "enough_samples": enough.enough, "sufficient": enough.ok}
 
 
 def integer_layers(bundle: Bundle, weight_max: int) -> set[str]:
@@ -132,10 +185,3 @@ def integer_layers(bundle: Bundle, weight_max: int) -> set[str]:
             if stored is not None and stored.dtype == torch.int8 and int(stored.to(torch.int16).abs().max()) <= weight_max:
                 found.add(layer_name(node))
     return found
-
-
-def _calibration_data(context: Context) -> Samples | None:
-    for data in (context.calib, context.train):
-        if data is not None and len(data):
-            return data
-    return None

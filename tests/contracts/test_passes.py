@@ -33,11 +33,24 @@ class Case:
     prepare: Callable[[Bundle, Context], Bundle] | None = None
 
 
+def student(bundle: Bundle, context: Context) -> Bundle:
+    """The same architecture with other weights: a model taught by itself is refused."""
+    graph = bundle.copy_graph()
+    with torch.no_grad():
+        for parameter in graph.parameters():
+            parameter.mul_(0.9)
+    return bundle.replace(graph=graph, name="student")
+
+
 CASES: dict[str, Case] = {
     "fold-batchnorm": Case(),
+    "equalize": Case(needs=("calib",)),
     "quantize": Case({"samples": 32}, needs=("calib",), imports="torchao"),
     "prune": Case({"macs": 0.6}),
     "reestimate-batchnorm": Case({"images": 64, "batch": 32}, needs=("calib",)),
+    "distill": Case(
+        {"epochs": 1, "batch-size": 16, "augment": "none"}, needs=("train", "teacher"), imports="lightning_fabric", prepare=student
+    ),
     "finetune": Case({"epochs": 1, "batch-size": 16, "augment": "none"}, needs=("train", "task"), imports="lightning_fabric"),
 }
 

@@ -126,7 +126,7 @@ def moments(product: Product, real: list[Tensor], quantized: list[Tensor], seed:
     samples = sum(len(x) for x in real)
     per_sample = max(1, ROWS // samples)
     random = np.random.default_rng(seed)
-    gram = cross = first = second = None
+    sums: list[Tensor] = []
     count = 0
     for batch, batch_quantized in zip(real, quantized, strict=True):
         for x, y in zip(batch, batch_quantized, strict=True):
@@ -134,14 +134,8 @@ def moments(product: Product, real: list[Tensor], quantized: list[Tensor], seed:
             if a.shape[1] > per_sample:
                 rows = torch.from_numpy(np.sort(random.choice(a.shape[1], per_sample, replace=False)))
                 a, b = a[:, rows], b[:, rows]
-            parts = b.transpose(1, 2) @ b, b.transpose(1, 2) @ a, a.sum(1), b.sum(1)
-            if gram is None:
-                gram, cross, first, second = parts
-            else:
-                gram, cross, first, second = gram + parts[0], cross + parts[1], first + parts[2], second + parts[3]
+            parts = [b.transpose(1, 2) @ b, b.transpose(1, 2) @ a, a.sum(1), b.sum(1)]
+            sums = [s + p for s, p in zip(sums, parts, strict=True)] if sums else parts
             count += a.shape[1]
-    assert gram is not None
-    assert cross is not None
-    assert first is not None
-    assert second is not None
-    return gram / count, cross / count, (first / count, second / count)
+    gram, cross, first, second = (s / count for s in sums)
+    return gram, cross, (first, second)

@@ -1,0 +1,46 @@
+"""Calibration inputs: which data, which samples of them, in which batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from ...core.bundle import Bundle
+    from ...tasks.samples import Samples
+    from ..passes import Context
+
+BATCH = 32
+
+
+def calibration_data(context: Context) -> Samples | None:
+    """The calibration split, else the training split; None where there is no input at all."""
+    for data in (context.calib, context.train):
+        if data is not None and len(data):
+            return data
+    return None
+
+
+def draw(count: int, total: int, seed: int) -> list[int]:
+    """``count`` of ``total`` sample numbers without repeats, in random order, the same for the same seed; all where there are fewer."""
+    return [int(i) for i in np.random.default_rng(seed).permutation(total)[:count]]
+
+
+def batches_of(samples: Samples, indices: Sequence[int], bundle: Bundle, size: int = BATCH) -> Iterator[tuple[Any, ...]]:
+    """The inputs of some samples as tensors, ``size`` at a time. Where the model's batch is fixed, of its size, and a rest is left out.
+
+    Few samples come in two batches, so that each half can be looked at alone.
+    """
+    import torch
+
+    rows = bundle.signature.inputs[0].shape[0] if bundle.signature.inputs[0].shape else 1
+    fixed = rows if isinstance(rows, int) else None
+    step = fixed or max(1, min(size, (len(indices) + 1) // 2))
+    for start in range(0, len(indices), step):
+        chosen = indices[start : start + step]
+        if fixed and len(chosen) < fixed:
+            return
+        inputs, _ = samples.batch(chosen)
+        yield tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs)
