@@ -158,7 +158,7 @@ def test_a_full_disk(job: Any, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     words = [str(a) for a in job(out=disk / "out")]
-    script = f'mount -t tmpfs -o size=300k none "{disk}" && "$@"; code=$?; echo "left: $(ls -A "{disk}")"; exit $code'
+    script = f'mount -t tmpfs -o size=48k none "{disk}" && "$@"; code=$?; echo "left: $(ls -A "{disk}")"; exit $code'
     if not shutil.which("unshare") or subprocess.run(["unshare", "-rm", "true"], capture_output=True, check=False).returncode:
         pytest.skip("a small disk needs user namespaces (unshare -rm), which this machine refuses")
     done = subprocess.run(
