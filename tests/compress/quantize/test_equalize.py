@@ -92,7 +92,7 @@ def test_by_weights_both_ranges_of_every_channel_become_equal(name: str, avx2) -
 
 def test_before_a_depthwise_layer_activations_become_equal(avx2, noise) -> None:
     bundle, data = chain("depthwise"), noise(64, 3, 8, 8)
-    after = run_passes(bundle, [make_pass("equalize", {"by": "activations", "samples": 64})], avx2(calib=data))
+    after = run_passes(bundle, [make_pass("equalize", {"by": "activations", "samples": 64, "limit": 1e4})], avx2(calib=data))
     x = torch.from_numpy(data.inputs[0])
     weight, bias = after.graph.get_parameter("first.weight"), after.graph.get_parameter("first.bias")
     peaks = F.relu(F.conv2d(x, weight, bias)).amax((0, 2, 3))
