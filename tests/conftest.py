@@ -101,6 +101,17 @@ def in_int8() -> Callable[..., Bundle]:
 
 
 @pytest.fixture(scope="session")
+def critters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of measured files of a small classifier (see ``shipping``), made once a run. Don't change it."""
+    import os
+
+    import shipping
+
+    base = tmp_path_factory.getbasetemp()
+    return shipping.shared_folder(base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base)
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of pretrained weights and data beside the repository; skips where it is absent."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"

@@ -271,7 +271,7 @@ def load(folder: Path, stage: Stage) -> NDArray[Any]:
 def _told(found: list[Finding], place: Place, name: str) -> Iterator[None]:
     try:
         yield
-    except DataError as error:
+    except InputError as error:
         found.append(Finding(place, f"{name}: {error}"))
 
 

@@ -20,8 +20,6 @@ def main(chromium: str, folder: str, modules: str, picture: str | None = None) -
     arrived = threading.Event()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
-        extensions_map = {**http.server.SimpleHTTPRequestHandler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
-
         def translate_path(self, path: str) -> str:
             plain = path.partition("?")[0]
             if plain.startswith("/node_modules/"):
@@ -55,6 +53,7 @@ def main(chromium: str, folder: str, modules: str, picture: str | None = None) -
         def log_message(self, *_: object) -> None:
             return
 
+    Handler.extensions_map = {**Handler.extensions_map, ".mjs": "text/javascript", ".wasm": "application/wasm"}
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     page = f"http://127.0.0.1:{server.server_address[1]}/index.html?selftest&report=/result"
