@@ -53,7 +53,7 @@ class Builder:
             self._constants[key] = index
         return index
 
-    def ints(self, values: Sequence[int] | int, name: str = "shape") -> int:
+    def ints(self, values: Sequence[int] | Sequence[Sequence[int]] | int, name: str = "shape") -> int:
         """An int32 constant."""
         import numpy as np
 

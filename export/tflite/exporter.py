@@ -28,7 +28,7 @@ class TfliteExporter:
     name = "tflite"
     suffix = ".tflite"
     extra = "tflite"
-    precisions = ("fp32", "fp16", "int8")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
 
     def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
         """Plans the file, so that what can't be done is known before anything is written."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .graph import Graph, Op, Read, Value
 from .plan import Quant
+
+if TYPE_CHECKING:
+    import torch
 
 _CLAMPS = {(0.0, None): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 _FUSES = {  # operators whose TFLite kernels apply an activation themselves
@@ -110,9 +115,8 @@ def _fold_norms(graph: Graph) -> None:
         else:
             parts = data.reshape(groups, data.shape[0] // groups, *data.shape[1:])
             data = (parts * scale.reshape(groups, 1, -1, *[1] * (data.ndim - 2))).reshape(data.shape)
-        before = bias.value.data if bias is not None else 0.0
         maker.args["weight"] = Read(Value(weight.value.name, tuple(data.shape), "float32", None, data))
-        total = before * scale + shift
+        total = shift if bias is None else bias.value.data * scale + shift
         maker.args["bias"] = Read(Value(f"{maker.label}.bias", tuple(total.shape), "float32", None, total))
         maker.outputs = (op.outputs[0],)
         makers[op.outputs[0]] = maker
@@ -198,7 +202,7 @@ def _positive(argument: object) -> bool:
     return not isinstance(argument, float) or argument >= 0
 
 
-def affine(op: Op) -> tuple[object, object]:
+def affine(op: Op) -> tuple[torch.Tensor, torch.Tensor]:
     """A BatchNorm in inference as ``x * scale + shift`` per channel: two float32 tensors, computed in float64."""
     import torch
 

@@ -79,7 +79,9 @@ def _groups(shape: Shape, to: Shape) -> list[tuple[list[int], list[int]]]:
     groups = []
     i = j = 0
     while i < len(shape) or j < len(to):
-        before, after, a, b = [], [], 1, 1
+        before: list[int] = []
+        after: list[int] = []
+        a = b = 1
         while True:
             if a == b and (before or after):
                 break

@@ -56,7 +56,7 @@ def _decomposed(program: ExportedProgram, known: Callable[[str], bool]) -> Expor
         strange = {n.target for n in program.graph.nodes if n.op == "call_function" and not _settled(n, known)}
         if not strange:
             break
-        table = table if table is not None else dict(default_decompositions().items())
+        table = table if table is not None else dict(default_decompositions().items())  # type: ignore[no-untyped-call]
         replaced = {target: table[target] for target in strange if target in table}
         if not replaced:
             break
@@ -103,15 +103,16 @@ class _Reader:
         kept = {
             spec.arg.name for spec in program.graph_signature.output_specs if spec.kind.name == "USER_OUTPUT" and hasattr(spec.arg, "name")
         }
-        for result in node.args[0]:  # type: ignore[union-attr]
+        results: Any = node.args[0]
+        for result in results:
             if result is not None and result.name in kept and isinstance(self.env[result], Read):
                 self.graph.outputs.append(self.env[result])
 
     def _call(self, node: Node) -> Any:
         name = str(node.target)
         if name == "<built-in function getitem>":
-            items = self.env[node.args[0]]  # type: ignore[index]
-            return items[node.args[1]]  # type: ignore[index]
+            source: Any = node.args[0]
+            return self.env[source][node.args[1]]
         if name.startswith(_CHECKS):
             return None
         args = _arguments(node, self._resolve)
@@ -184,7 +185,7 @@ class _Reader:
             return None
         real = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: _data(self.env[n]))
         with torch.no_grad():
-            result = node.target(*real[0], **real[1])  # type: ignore[operator, index]
+            result = node.target(*real[0], **real[1])  # type: ignore[operator]
         if isinstance(result, torch.Tensor):
             return [Read(_constant(node.name, result))]
         if isinstance(result, (list, tuple)):

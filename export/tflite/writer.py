@@ -118,7 +118,7 @@ class _Buffers:
 def _aligned_buffer(schema: Any) -> Any:
     """The generated Packer forgets force_align; this one keeps it."""
 
-    class Aligned(schema.BufferT):  # type: ignore[misc, name-defined]
+    class Aligned(schema.BufferT):  # type: ignore[misc]
         def Pack(self, builder: Any) -> Any:
             data = None
             if self.data is not None and len(self.data):

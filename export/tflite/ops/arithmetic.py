@@ -241,7 +241,8 @@ def _scaled(s: Site, other: Operand) -> Operand:
         return other
     if isinstance(other, Read):
         raise s.refuse(f"alpha is {alpha}", "write the multiplication out")
-    return other * alpha
+    scaled: float = other * alpha
+    return scaled
 
 
 _COMPARE = {"eq": "EQUAL", "ne": "NOT_EQUAL", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER", "ge": "GREATER_EQUAL"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..graph import Read, Value
 from ..layout import NHWC, channels_last
 from ..lower import Site, lowers
@@ -61,10 +63,10 @@ def convolve(
     if not same:
         x = explicit(s, x, pads)
     outputs = filters.shape[0]
-    depthwise = groups == inputs and (groups > 1 or (outputs > 1 and filters.value.name.endswith(".picks")))
+    depthwise = groups == inputs > 1
     w = weight(s, filters, _order(flat, depthwise), flat)
     b = bias(s, offsets, x, w, outputs)
-    options = {
+    options: dict[str, Any] = {
         "padding": "SAME" if same else "VALID",
         "strideH": stride[0],
         "strideW": stride[1],
@@ -102,7 +104,7 @@ def conv3d(s: Site) -> None:
     x = constant_pad(s, x, [(0, 0), *((p, p) for p in padding), (0, 0)], 0.0)
     w = s.tensor(s["weight"], (2, 3, 4, 1, 0))
     b = bias(s, s["bias"], x, w, s["weight"].shape[0])
-    options = {f"stride{a}": v for a, v in zip("DHW", stride, strict=True)} | {
+    options: dict[str, Any] = {f"stride{a}": v for a, v in zip("DHW", stride, strict=True)} | {
         f"dilation{a}Factor": v for a, v in zip("DHW", dilation, strict=True)
     }
     s.result("CONV_3D", [x, w, b], order, padding="VALID", fusedActivationFunction=s.op.fused, **options)

@@ -50,7 +50,7 @@ def _one(s: Site, x: int, filters: Read, offsets: Read | None, stride: list[int]
     size = [(i - 1) * t + k - 2 * p + e for i, t, k, p, e in zip(sides, stride, kernel, padding, extra, strict=True)]
     same = all(_same(*v) for v in zip(sides, size, stride, kernel, padding, extra, strict=True))
     whole = size if same else [max((i - 1) * t + k, o + p) for i, t, k, o, p in zip(sides, stride, kernel, size, padding, strict=True)]
-    options = {
+    options: dict[str, Any] = {
         "padding": "SAME" if same else "VALID",
         "strideH": stride[0],
         "strideW": stride[1],
@@ -157,5 +157,12 @@ def _depthwise(s: Site, x: int, filters: Read, stride: list[int], padding: list[
     end = [n, height - max(-pads[0][1], 0), width - max(-pads[1][1], 0), channels]
     x = explicit(s, strided(s, x, begin, end, [1, 1, 1, 1]), [(max(a, 0), max(z, 0)) for a, z in pads])
     size = [i - k + 1 for i, k in zip(s.shape(x)[1:3], kernel, strict=True)]
-    options = {"padding": "VALID", "strideH": 1, "strideW": 1, "dilationHFactor": 1, "dilationWFactor": 1, "depthMultiplier": 1}
+    options: dict[str, Any] = {
+        "padding": "VALID",
+        "strideH": 1,
+        "strideW": 1,
+        "dilationHFactor": 1,
+        "dilationWFactor": 1,
+        "depthMultiplier": 1,
+    }
     return s.run("DEPTHWISE_CONV_2D", [x, w, b], (n, *size, channels), fusedActivationFunction=s.op.fused, **options)

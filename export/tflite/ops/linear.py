@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..layout import identity
 from ..lower import Site, lowers
 from .weights import bias, weight
@@ -19,5 +21,5 @@ def linear(s: Site) -> None:
     w = weight(s, s["weight"], (0, 1))
     b = bias(s, s["bias"], x, w, outputs)
     shape = (*s.shape(x)[:-1], outputs)
-    options = {"keepNumDims": True} if rank != 2 else {}
+    options: dict[str, Any] = {"keepNumDims": True} if rank != 2 else {}
     s.put(s.run("FULLY_CONNECTED", [x, w, b], shape, fusedActivationFunction=s.op.fused, **options), order)

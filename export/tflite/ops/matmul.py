@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
+from typing import Any
 
 from ..graph import Read
 from ..layout import Order, identity
@@ -25,7 +26,7 @@ def _product(s: Site, left: Read, right: Read, shape: tuple[int, ...]) -> int:
         w = s.b.read(right, (1, 0), None)
         x = s.tensor(left, identity(len(left.shape)))
         bias = s.b.constant(_zeros(right.shape[1]), f"{s.out.name}.bias")
-        options = {"keepNumDims": True} if len(left.shape) != 2 else {}
+        options: dict[str, Any] = {"keepNumDims": True} if len(left.shape) != 2 else {}
         return s.run("FULLY_CONNECTED", [x, w, bias], shape, fusedActivationFunction="NONE", **options)
     x, _ = _matrix(s, left, False)
     y, turned = _matrix(s, right, True)
@@ -35,7 +36,7 @@ def _product(s: Site, left: Read, right: Read, shape: tuple[int, ...]) -> int:
     return s.run("BATCH_MATMUL", [x, y], shape, adjX=False, adjY=turned)
 
 
-def _zeros(count: int) -> object:
+def _zeros(count: int) -> Any:
     import numpy as np
 
     return np.zeros(count, np.float32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..graph import Read
 from ..layout import channels_last
 from ..lower import Site, lowers
@@ -10,6 +12,9 @@ from .pad import constant_pad
 from .reduce import image_mean
 from .slices import part
 from .window import explicit, is_same
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def _image(s: Site, rank: int) -> int:
@@ -37,7 +42,9 @@ def _window(s: Site, rank: int) -> tuple[list[int], list[int], list[int]]:
     return one + kernel, one + stride, ([] if rank == 4 else [0]) + padding
 
 
-def _pads(inputs: tuple[int, ...], outputs: list[int], kernel: list[int], stride: list[int], dilation: list[int], padding: list[int]):
+def _pads(
+    inputs: tuple[int, ...], outputs: list[int], kernel: list[int], stride: list[int], dilation: list[int], padding: list[int]
+) -> list[tuple[int, int]]:
     """(before, after) so that the last window fits (ceil_mode makes it hang over)."""
     pads = []
     for i, o, k, t, d, p in zip(inputs, outputs, kernel, stride, dilation, padding, strict=True):
@@ -118,7 +125,9 @@ def avg_pool(s: Site) -> None:
     _give(s, s.run("MUL", [y, s.const(ratio)], shape, fusedActivationFunction="NONE"), rank)
 
 
-def _counts(inputs, size, kernel, stride, padding, include: bool, override: int | None):
+def _counts(
+    inputs: tuple[int, ...], size: list[int], kernel: list[int], stride: list[int], padding: list[int], include: bool, override: int | None
+) -> NDArray[Any]:
     """How many numbers each window's sum is divided by: (H', W')."""
     import numpy as np
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 from ..layout import NHWC, identity, stored
 from ..lower import Site, lowers
 
@@ -74,7 +76,7 @@ def amin(s: Site) -> None:
 
 
 @lowers("aten.prod.dim_int")
-def prod(s: Site) -> None:
+def product(s: Site) -> None:
     """REDUCE_PROD."""
     reduce(s, "REDUCE_PROD")
 
@@ -133,15 +135,16 @@ def _position(s: Site, op: str, index: int) -> None:
     """The place of the extreme along one axis (the first, where several are equal), as int64."""
     read = s.op.args[next(iter(s.op.args))]
     rank, value = len(read.shape), s.op.outputs[index]
+    shape: tuple[int, ...]
     if s["dim"] is None:
         order = identity(rank)
-        tensor = s.b.reshape(s.tensor(read, order), (-1,) if not read.shape else (_count(read.shape),))
-        place, shape = 0, (1,)
+        tensor = s.b.reshape(s.tensor(read, order), (prod(read.shape),))
+        place, shape = 0, ()
     else:
         order = s.order(read)
         tensor, place = s.tensor(read, order), order.index(s["dim"] % rank)
         shape = tuple(v for i, v in enumerate(s.shape(tensor)) if i != place)
-    y = s.b.run(op, [tensor, s.b.ints(place, "axis")], shape if s["dim"] is not None else (), "int64", None, value.name, outputType="INT64")
+    y = s.b.run(op, [tensor, s.b.ints(place, "axis")], shape, "int64", None, value.name, outputType="INT64")
     if s["dim"] is None:
         s.put(s.b.reshape(y, value.shape), None, index)
         return
@@ -153,12 +156,6 @@ def _position(s: Site, op: str, index: int) -> None:
     else:
         result = left
     s.put(y, result, index)
-
-
-def _count(shape: tuple[int, ...]) -> int:
-    from math import prod as product
-
-    return product(shape)
 
 
 @lowers("aten.var.correction", "aten.var.dim", "aten.std.correction", "aten.std.dim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 from ..graph import Op
@@ -29,7 +30,7 @@ def bilinear(s: Site) -> None:
 def nearest(s: Site) -> None:
     """RESIZE_NEAREST_NEIGHBOR where it picks the pixels that torch picks, else one GATHER an axis."""
     exact = "exact" in s.op.name
-    picks = [_picks(i, o, f, exact) for i, o, f in zip(s["input"].shape[2:], s.out.shape[2:], _scales(s.op), strict=True)]
+    picks = _picks(s, exact)
     if all(p == _tflite_picks(i, len(p), exact) for p, i in zip(picks, s["input"].shape[2:], strict=True)):
         _resize(s, "RESIZE_NEAREST_NEIGHBOR", alignCorners=False, halfPixelCenters=exact)
         return
@@ -46,7 +47,7 @@ def nearest_line(s: Site) -> None:
     """A line is an image of height one."""
     from .gather import take
 
-    picks = _picks(s["input"].shape[2], s.out.shape[2], _scales(s.op)[0], False)
+    (picks,) = _picks(s, False)
     s.put(take(s, s.tensor(s["input"], channels_last(3)), 1, picks), channels_last(3))
 
 
@@ -88,13 +89,17 @@ def odd_scale(op: Op) -> bool:
     return any(f is not None and abs(i * f - o) > 1e-6 for i, o, f in sides)
 
 
-def _picks(size: int, out: int, factor: float | None, exact: bool) -> list[int]:
-    """Which input pixel torch takes for each output pixel."""
+def _picks(s: Site, exact: bool) -> list[list[int]]:
+    """Which input row and which column torch takes for each output row and column, told by torch itself."""
     import torch
 
-    row = torch.arange(size, dtype=torch.float32).reshape(1, 1, size)
-    call = torch.ops.aten._upsample_nearest_exact1d if exact else torch.ops.aten.upsample_nearest1d
-    return [int(v) for v in call(row, [out], factor).reshape(-1)]
+    sides, outs = s["input"].shape[2:], list(s.out.shape[2:])
+    places = torch.arange(prod(sides), dtype=torch.float32).reshape(1, 1, *sides)
+    name = f"upsample_nearest{'_exact' * exact}{len(sides)}d"
+    taken = getattr(torch.ops.aten, f"_{name}" if exact else name)(places, outs, *_scales(s.op)).long()[0, 0]
+    if len(sides) == 1:
+        return [taken.tolist()]
+    return [(taken[:, 0] // sides[1]).tolist(), (taken[0] % sides[1]).tolist()]
 
 
 def _tflite_picks(size: int, out: int, half_pixel: bool) -> list[int]:

@@ -52,6 +52,29 @@ def tan(s: Site) -> None:
     s.put(s.same("DIV", [s.same("SIN", [x]), s.same("COS", [x])], fusedActivationFunction="NONE"), order)
 
 
+@lowers("aten.trunc.default", "aten.fix.default")
+def trunc(s: Site) -> None:
+    """SIGN(x) FLOOR(|x|)."""
+    _, order, x = subject(s)
+    s.put(truncated(s, x), order)
+
+
+def truncated(s: Site, x: int) -> int:
+    """Rounded towards zero."""
+    return s.same("MUL", [s.same("SIGN", [x]), s.same("FLOOR", [s.same("ABS", [x])])], fusedActivationFunction="NONE")
+
+
+@lowers("aten.fmod.Scalar")
+def fmod(s: Site) -> None:
+    """x - b trunc(x / b): the sign of x."""
+    _, order, x = subject(s)
+    divisor = float(s["other"])
+    whole = truncated(s, s.same("DIV", [x, s.const(divisor)], fusedActivationFunction="NONE"))
+    s.put(
+        s.same("SUB", [x, s.same("MUL", [whole, s.const(divisor)], fusedActivationFunction="NONE")], fusedActivationFunction="NONE"), order
+    )
+
+
 @lowers("aten.square.default")
 def square(s: Site) -> None:
     """MUL of a tensor with itself."""
