@@ -1,7 +1,8 @@
 """The shell scripts that Ssh and Adb run on a device, and what both do the same way with them.
 
 A command runs there in a session of its own. What holds it is our end of stdin: when that closes, because the user stopped it,
-this program died or the link broke, the script ends the whole session. POSIX sh with ``setsid``, ``mkfifo``, ``cat`` and ``env`` is
+this program died or the link broke, the script ends the whole session. Whatever watches stdin must let go of it when the command
+has ended: adbd, unlike sshd, waits until nobody holds it. POSIX sh with ``setsid``, ``mkfifo``, ``cat`` and ``env`` is
 all it needs (dash, busybox, Android's mksh and toybox).
 """
 
@@ -30,8 +31,13 @@ cd {root} || exit 97
 setsid {command} </dev/null &
 child=$!
 exec 4<&0
-(cat <&4; kill -TERM -$child; sleep 2; kill -KILL -$child) >/dev/null 2>&1 &
+(trap 'kill -KILL $!; exit' TERM
+cat <&4 &
+wait $!
+exec 4<&-
+kill -TERM -$child; sleep 2; kill -KILL -$child) >/dev/null 2>&1 &
 watch=$!
+exec 4<&-
 wait $child
 code=$?
 kill $watch 2>/dev/null
@@ -47,7 +53,11 @@ setsid {command} <$pipe &
 child=$!
 exec 3>$pipe 4<&0
 rm -f $pipe
-(cat <&4 >&3; exec 3>&-; sleep 3; kill -TERM -$child; sleep 2; kill -KILL -$child) >/dev/null 2>&1 &
+(trap 'kill -KILL $!; exit' TERM
+cat <&4 >&3 &
+exec 3>&- 4<&-
+wait $!
+sleep 3; kill -TERM -$child; sleep 2; kill -KILL -$child) >/dev/null 2>&1 &
 watch=$!
 exec 3>&- 4<&-
 wait $child

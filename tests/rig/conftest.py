@@ -26,6 +26,22 @@ def rig() -> Path:
 
 
 @pytest.fixture(scope="session")
+def adbd() -> Iterator[Path]:
+    """A real adbd; yields the ``adb`` program that reaches it."""
+    folder = os.environ.get("PACKLIGHT_RIG")
+    if not folder:
+        pytest.skip("no adbd: set PACKLIGHT_RIG to a folder for it (about 15 s to install, 70 MB)")
+    pi = _module("packlight_rig_pi", Path(__file__).with_name("pi.py"))
+    phone = _module("packlight_rig_phone", Path(__file__).with_name("phone.py"))
+    try:
+        home = phone.install(Path(folder), pi)
+    except pi.CannotInstall as why:
+        pytest.skip(f"no adbd: {why}")
+    with phone.phone(home) as program:
+        yield program
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     with sshd(tmp_path_factory.mktemp("sshd")) as server:
         yield server
