@@ -18,7 +18,8 @@ from ..core.errors import ContractError, require
 from ..core.pt2 import first_line
 from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
-from .onnx.exporter import OnnxExporter, build, fits, serialize
+from .onnx.exporter import OnnxExporter, build, fits, left_notes, serialize
+from .there import runs_there
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -61,10 +62,14 @@ class OpenVinoExporter:
         for key, value in model.metadata_props.items():
             network.set_rt_info(value, ["packlight", key])
         path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
+        if target is not None:
+            places = {op.get_type_name(): op.get_friendly_name() for op in reversed(network.get_ordered_ops())}
+            runs_there(path.name, self.name, options.precision, target, places)
         openvino.save_model(network, str(path), compress_to_fp16=options.precision == "fp16")
         path.write_text(re.sub(r">\s+<", "><", path.read_text(encoding="utf-8")), encoding="utf-8")  # a quarter of it is indentation
         ops = count(path, integer=options.precision == "int8")
-        return Written(file=path.name, files=(path.name, f"{path.stem}.bin"), signature=signature, ops=ops, notes=notes)
+        files = (path.name, f"{path.stem}.bin")
+        return Written(file=path.name, files=files, signature=signature, ops=ops, notes=(*notes, *left_notes(bundle, ops)))
 
 
 def _inner(options: Options) -> Options:

@@ -21,6 +21,7 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .prove import prove, references
+from .there import runs_there
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -59,7 +60,7 @@ def export_bundle(
         progress.step(f"export {options.precision}", number, len(chosen), one.name)
         with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as stage, storage_errors(folder):
             written = one.write(bundle, Path(stage), options, target)
-            runtimes, refused = _runtimes(one, written, options, target)
+            runtimes, refused = runs_there(written.file, one.name, options.precision, target, dict.fromkeys(written.ops.file, ""))
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known)
             notes = (*written.notes, *refused, *told, *filter(None, [known.told]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
@@ -90,21 +91,6 @@ def _refuse(one: Exporter, bundle: Bundle, options: Options, target: Target) -> 
     verdict = one.check(bundle, options, target)
     if not verdict:
         raise InputError(verdict.why)
-
-
-def _runtimes(one: Exporter, written: Written, options: Options, target: Target) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The target's runtimes that run every operator of the file, and notes about the others; TargetError where none does."""
-    fit, notes = [], []
-    for runtime in target.runtimes_for(one.name, options.precision):
-        bad = {op: why for op, why in runtime.refuses.items() if op in written.ops.file}
-        place = f"{runtime.name} {runtime.provider}".strip()
-        if bad:
-            notes.append(f"{place} does not run it: " + "; ".join(f"{op}: {why}" for op, why in bad.items()))
-        else:
-            fit.append(runtime.name)
-    if not fit:
-        raise TargetError(f"target '{target.name}' can't run '{written.file}': {' | '.join(notes)}; choose another format or precision")
-    return tuple(dict.fromkeys(fit)), tuple(notes)
 
 
 def _artifact(

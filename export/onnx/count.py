@@ -70,6 +70,8 @@ def float_left(model: onnx.ModelProto) -> tuple[str, ...]:
         for name in node.output:
             kinds[name] = out
         moving = [kinds.get(n, "") for n in node.input if n and n not in constants]
+        if node.input and not moving:
+            constants.update(node.output)
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") and out in _FLOAT and any(k in _FLOAT for k in moving):
             left.append(f"{node.name or node.output[0]} ({node.op_type})")
     return tuple(left)

@@ -70,6 +70,13 @@ def same_type(value: ir.Value, like: ir.Value, shape: Sequence[Any] | None = Non
     value.shape = like.shape if shape is None else ir.Shape(shape)
 
 
+def drop_unread(model: ir.Model) -> None:
+    """Takes out initialisers and nodes that nothing reads any more."""
+    import onnx_ir.passes.common as passes
+
+    passes.RemoveUnusedNodesPass()(model)
+
+
 def remove(graph: ir.Graph, node: ir.Node, by: ir.Value) -> None:
     """Takes ``node`` out; ``by`` is read in the place of its output, and takes over its name where that is a door's."""
     out = node.outputs[0]

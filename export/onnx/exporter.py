@@ -11,11 +11,16 @@ from ...core.errors import ContractError, require
 from ...core.pt2 import first_line
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written, exporters
+from ..reasons import explain
+from ..there import runs_there
 from . import clean, count, doors, trace
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx_ir as ir
 
+    from ...core.artifact import Ops
     from ...core.bundle import Bundle
     from ...core.tensor import Signature
     from ...targets.target import Target
@@ -48,12 +53,14 @@ class OnnxExporter:
 
     def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
         """Writes ``<name>.<precision>.onnx``, checked by onnx's checker with shape inference."""
-        model, signature, notes = build(bundle, options)
-        data = serialize(model)
         path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
-        path.write_bytes(data)
+        model, signature, notes = build(bundle, options)
+        if target is not None:
+            places = {n.op_type: str(n.name) for n in reversed(list(model.graph.all_nodes()))}
+            runs_there(path.name, self.name, options.precision, target, places)
+        path.write_bytes(serialize(model))
         ops = count.count(path, integer=options.precision == "int8")
-        return Written(file=path.name, files=(path.name,), signature=signature, ops=ops, notes=notes)
+        return Written(file=path.name, files=(path.name,), signature=signature, ops=ops, notes=(*notes, *left_notes(bundle, ops)))
 
 
 def fits(format: str, precisions: tuple[str, ...], bundle: Bundle, options: Options) -> Verdict:
@@ -67,6 +74,23 @@ def fits(format: str, precisions: tuple[str, ...], bundle: Bundle, options: Opti
     if options.doors == "integer" and options.precision != "int8":
         return no(f"integer doors need precision int8, not {options.precision}")
     return YES
+
+
+def left_notes(bundle: Bundle, ops: Ops) -> tuple[str, ...]:
+    """Why something computes in float in an integer file: what the quantizer left so, and what the runtime made of the rest."""
+    if bundle.quantized is None:
+        return ()
+    notes = []
+    kept: dict[str, str] = bundle.quantized.get("float", {})
+    reasons: dict[str, list[str]] = {}
+    for place, why in kept.items():
+        reasons.setdefault(why, []).append(place)
+    notes += [f"left in float by the quantizer: {_some(places)}: {why}" for why, places in reasons.items()]
+    return (*notes, *explain(ops.float_left))
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def build(bundle: Bundle, options: Options, *, plain: bool = False) -> tuple[ir.Model, Signature, tuple[str, ...]]:

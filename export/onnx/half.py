@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .edit import array, constant, insert_before, is_constant, remove
+from .edit import array, constant, drop_unread, insert_before, is_constant, remove
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,6 +72,7 @@ def convert(model: ir.Model) -> list[str]:
             _outputs_to_half(node)
     _float_doors(graph)
     _rename_halves(graph, halves)
+    drop_unread(model)
     told = ", ".join(f"{n} {op} ({why})" for (op, why), n in sorted(kept.items()))
     return [f"kept in float32: {told}"] if told else []
 

@@ -10,6 +10,7 @@ wrong (a ReLU or a Concat before). So, in this order::
     ReduceMean over height and width     GlobalAveragePool                                 has an integer kernel
     other Relu                           a pair before it                                  the operator before it becomes integer
     ConvTranspose                        Conv, DepthToSpace, Slice                         there is no integer ConvTranspose
+    Pad between pairs of one scale       Pad of the integers                               ONNX Runtime pads in float otherwise
     Tanh                                 Sigmoid of twice the scale                        has an integer kernel
 """
 
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .edit import array, constant, insert_before, is_constant, remove, same_type
+from .edit import array, constant, drop_unread, insert_before, is_constant, remove, same_type
 from .transposed import to_convolution
 
 if TYPE_CHECKING:
@@ -42,12 +43,40 @@ def convert(model: ir.Model, *, plain: bool = False) -> list[str]:
     for step in STEPS:
         if not (plain and step in FOR_ONNX_RUNTIME):
             notes += step(model.graph)
+    drop_unread(model)
     return notes
 
 
 def pairs(graph: ir.Graph, kind: str) -> list[ir.Node]:
     """The nodes of one type, in order."""
     return [n for n in graph if n.op_type == kind]
+
+
+def fold_moves(graph: ir.Graph) -> list[str]:
+    """A stored constant is reshaped or transposed as it is stored, not behind its DequantizeLinear."""
+    for node in [*pairs(graph, "Reshape"), *pairs(graph, "Transpose"), *pairs(graph, "Unsqueeze"), *pairs(graph, "Squeeze")]:
+        read = _dequantize(node.inputs[0])
+        stored = read.inputs[0] if read is not None else None
+        if read is None or stored is None or not is_constant(stored) or node.outputs[0] in graph.outputs:
+            continue
+        numbers, options = array(stored), {}
+        if node.op_type == "Transpose":
+            order = node.attributes["perm"].as_ints() if "perm" in node.attributes else list(range(numbers.ndim))[::-1]
+            moved = numbers.transpose(order)
+            if "axis" in read.attributes:
+                options = {"axis": list(order).index(read.attributes["axis"].as_int() % numbers.ndim)}
+        else:
+            sizes = [a for a in node.outputs[0].shape or () if isinstance(a, int)]
+            if parameters(read)[0].size != 1 or int(np.prod(sizes)) != numbers.size:
+                continue
+            moved = numbers.reshape(sizes)
+        inputs = [constant(graph, f"{stored.name}.moved", np.ascontiguousarray(moved)), *read.inputs[1:]]
+        again = insert_before(graph, node, "DequantizeLinear", inputs, f"{node.name}/DequantizeLinear", options)
+        same_type(again.outputs[0], node.outputs[0])
+        remove(graph, node, again.outputs[0])
+        if not read.outputs[0].uses():
+            graph.remove(read, safe=True)
+    return []
 
 
 def unsigned(graph: ir.Graph) -> list[str]:
@@ -321,6 +350,29 @@ def parameters(node: ir.Node) -> tuple[NDArray[np.float32], NDArray[Any], np.dty
     return array(scale), point, point.dtype
 
 
+def integer_pad(graph: ir.Graph) -> list[str]:
+    """Pad between two pairs of one scale moves before the reading: Q -> DQ -> Pad -> Q -> DQ becomes Q -> Pad -> DQ, zero padded as z."""
+    import onnx_ir as ir
+
+    for node in pairs(graph, "Pad"):
+        read, quantize = _dequantize(node.inputs[0]), _only_reader(graph, node)
+        if read is None or quantize is None or quantize.op_type != "QuantizeLinear" or read.inputs[0] is None:
+            continue
+        (scale, zero, dtype), (after, zero_after, _) = parameters(read), parameters(quantize)
+        value = node.inputs[2] if len(node.inputs) > 2 else None
+        if scale.size != 1 or scale != after or zero != zero_after or (value is not None and (not is_constant(value) or array(value) != 0)):
+            continue
+        inputs = [read.inputs[0], node.inputs[1], constant(graph, f"{node.name}.value", zero.reshape(()).astype(dtype)), *node.inputs[3:]]
+        padded = insert_before(graph, node, "Pad", inputs, f"{node.name}/integer", dict(node.attributes))
+        padded.outputs[0].type, padded.outputs[0].shape = ir.TensorType(read.inputs[0].dtype or ir.DataType.UINT8), node.outputs[0].shape
+        quantize.outputs[0].replace_all_uses_with(padded.outputs[0])
+        graph.remove(quantize, safe=True)
+        graph.remove(node, safe=True)
+        if not read.outputs[0].uses() and read.outputs[0] not in graph.outputs:
+            graph.remove(read, safe=True)
+    return []
+
+
 def transposed_to_convolution(graph: ir.Graph) -> list[str]:
     """ConvTranspose between pairs becomes Conv, DepthToSpace and Slice (transposed.py)."""
     notes = []
@@ -334,6 +386,7 @@ def transposed_to_convolution(graph: ir.Graph) -> list[str]:
 
 
 STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
+    fold_moves,
     unsigned,
     mean_to_pool,
     linear_to_gemm,
@@ -341,6 +394,7 @@ STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
     split_clamps,
     tanh_to_sigmoid,
     transposed_to_convolution,
+    integer_pad,
     integer_bias,
 )
-FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, transposed_to_convolution, integer_bias}
+FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, transposed_to_convolution, integer_pad, integer_bias}

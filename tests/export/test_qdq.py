@@ -274,6 +274,26 @@ def test_a_transposed_convolution_is_a_convolution_of_its_phases(
     assert (steps != 0).mean() < 0.02
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect", "edge"])
+def test_padding_of_the_integers(mode: str, tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        make("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        make("Pad", ["d", "pads"], ["p"], mode=mode),
+        make("QuantizeLinear", ["p", "s", "z"], ["pq"]),
+        make("DequantizeLinear", ["pq", "s", "z"], ["y"]),
+    ]
+    constants = {"s": np.float32(0.02), "z": np.uint8(77), "pads": np.array([0, 0, 1, 2, 0, 1 if mode == "constant" else 0, 2, 0])}
+    x = np.random.default_rng(0).standard_normal((1, 2, 5, 6)).astype(np.float32)
+    model = graph_of(nodes, constants, [1, 2, 5, 6])
+    model.graph.outputs[0].shape = None
+    want = run_model(model, x, tmp_path)
+    qdq.integer_pad(model.graph)
+    assert [n.op_type for n in model.graph] == ["QuantizeLinear", "Pad", "DequantizeLinear"]
+    np.testing.assert_array_equal(run_model(model, x, tmp_path), want)
+
+
 def test_the_zoo_is_integer_where_the_graph_says_so(quantized: Any, tmp_path: Path) -> None:
     """MobileNetV2-like and DCGAN: nothing float is left in runtime's graph."""
     for name in ("mobilenetv2", "dcgan"):

@@ -75,6 +75,26 @@ def test_versions_and_installed_agree() -> None:
                 runtime.open_session(Path(__file__), name)
 
 
+def test_a_fixed_batch_of_tflite_runs_as_often_as_needed(tmp_path: Path) -> None:
+    import torch
+
+    from packlight.core.bundle import Bundle
+    from packlight.export.exporter import Options
+    from packlight.export.formats import exporter
+
+    torch.manual_seed(0)
+    bundle = Bundle.capture(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU()), (torch.randn(2, 3),))
+    x = torch.randn(5, 3)
+    want = bundle.run(x)[0].numpy()
+    for batch in (1, 2, 5):
+        written = exporter("tflite").write(bundle, tmp_path, Options(batch=batch), None)
+        for optimise in (True, False):
+            session = runtime.open_session(tmp_path / written.file, "litert", optimise=optimise)
+            assert session.inputs[0].shape == (batch, 3)
+            assert session.inputs[0].name == bundle.signature.inputs[0].name
+            np.testing.assert_allclose(session.run(x.numpy())[0], want, rtol=1e-5, atol=1e-6)
+
+
 def test_without_optimisation(gemm: Path) -> None:
     for name in ("onnxruntime", "openvino"):
         (y,) = runtime.open_session(gemm, name, optimise=False).run(np.ones((2, 3), np.float32))

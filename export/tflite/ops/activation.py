@@ -10,7 +10,6 @@ from ..plan import Quant
 
 HALF_OPEN = Quant.tensor(1 / 256, -128)  # [0, 1): what LOGISTIC and SOFTMAX give
 FIXED = {"LOGISTIC": HALF_OPEN, "TANH": Quant.tensor(1 / 128, 0), "SOFTMAX": HALF_OPEN, "LOG_SOFTMAX": Quant.tensor(16 / 256, 127)}
-_SIX = Quant.tensor(6 / 255, -128)  # [0, 6]
 _WIDE = {
     "LOGISTIC": Quant.tensor(1 / 32768, 0, "int16"),
     "TANH": Quant.tensor(1 / 32768, 0, "int16"),
@@ -42,7 +41,11 @@ def fixed_quant(s: Site, op: str) -> Quant | None:
     integer=True,
 )
 def clamp(s: Site) -> None:
-    """RELU, RELU6, RELU_N1_TO_1; other limits by MAXIMUM and MINIMUM; among integers often QUANTIZE alone, which saturates."""
+    """RELU, RELU6, RELU_N1_TO_1; other limits by MAXIMUM and MINIMUM.
+
+    Among integers QUANTIZE saturates, and XNNPACK has it but no integer RELU: to a zero point at the lowest integer, negative numbers
+    become zero.
+    """
     _, order, x = subject(s)
     limits = clamp_limits(s.op)
     assert limits is not None
@@ -52,10 +55,13 @@ def clamp(s: Site) -> None:
         low = None if low is not None and low <= lowest + 1e-3 * s.q.scale[0] else low
         high = None if high is not None and high >= highest - 1e-3 * s.q.scale[0] else high
     name = activation(s.op)
-    if (low, high) != (None, None) and (name in ("RELU", "RELU6") or (name and not s.integer)):
+    if (low, high) != (None, None) and (name == "RELU6" or (name and not s.integer)):
         s.put(s.same(name, [x]), order)
         return
-    if s.integer:
+    if s.q is not None:
+        if (low, high) == (0.0, None):
+            s.put(s.b.convert(s.b.convert(x, Quant((s.q.scale), (s.q.low,), None, s.q.dtype)), s.q), order)
+            return
         x = s.b.convert(x, s.q)
     for op, limit in (("MAXIMUM", low), ("MINIMUM", high)):
         if limit is not None:
@@ -67,9 +73,12 @@ def _limit(s: Site, limit: float) -> int:
     """A limit as a constant; among integers it must have the tensor's own scale."""
     import numpy as np
 
-    if s.q is None:
-        return s.b.constant(np.asarray(limit, s.out.dtype), "limit")
-    q = s.q
+    return s.b.constant(np.asarray(limit, s.out.dtype), "limit") if s.q is None else _limit_of(s, limit, s.q)
+
+
+def _limit_of(s: Site, limit: float, q: Quant) -> int:
+    import numpy as np
+
     return s.b.constant(np.clip(np.rint(limit / q.scale[0]) + q.zero_point[0], q.low, q.high).astype(q.dtype), "limit", q)
 
 
@@ -97,20 +106,35 @@ def silu(s: Site) -> None:
 
 @lowers("aten.hardsigmoid.default", integer=True)
 def hardsigmoid(s: Site) -> None:
-    """relu6(x + 3) / 6: ADD with RELU6, MUL. In integers the first is kept over [0, 6]."""
+    """relu6(x + 3) / 6: ADD with RELU6, MUL. In integers x / 6 + 1/2, which saturates at 0 and 1 by itself."""
     _, order, x = subject(s)
+    if s.q is not None:
+        s.put(s.b.convert(_gate(s, x, s.q.dtype), s.q), order)
+        return
     s.put(s.same("MUL", [_shifted_six(s, x), s.const(1 / 6)], fusedActivationFunction="NONE"), order)
 
 
 @lowers("aten.hardswish.default", integer=True)
 def hardswish(s: Site) -> None:
-    """x relu6(x + 3) / 6: HARD_SWISH."""
+    """x relu6(x + 3) / 6: HARD_SWISH; in integers from parts that XNNPACK has (the kernel is ten times slower)."""
     _, order, x = subject(s)
+    if s.q is not None:
+        s.put(s.same("MUL", [x, _gate(s, x, s.q.dtype)], fusedActivationFunction="NONE"), order)
+        return
     s.put(s.same("HARD_SWISH", [x]), order)
 
 
 def _shifted_six(s: Site, x: int) -> int:
-    return s.same("ADD", [x, s.const(3.0)], q=_SIX, fusedActivationFunction="RELU6")
+    return s.same("ADD", [x, s.const(3.0)], fusedActivationFunction="RELU6")
+
+
+def _gate(s: Site, x: int, dtype: str) -> int:
+    """clip(x / 6 + 1/2, 0, 1): x / 6 has x's integers under another scale, and the sum's scale ends at 0 and 1."""
+    q = s.quant(x)
+    sixth = s.same("MUL", [x, s.const(1 / 6)], q=Quant.tensor(q.scale[0] / 6, q.zero_point[0], dtype), fusedActivationFunction="NONE")
+    unit = Quant.tensor(1 / 255, -128) if dtype == "int8" else Quant.tensor(1 / 32767, 0, "int16")
+    total = s.same("ADD", [sixth, s.const(0.5)], q=unit, fusedActivationFunction="NONE")
+    return total if dtype == "int8" else s.same("MAXIMUM", [total, _limit_of(s, 0.0, unit)], q=unit)
 
 
 @lowers("aten.gelu.default", integer=lambda op: op.args.get("approximate") in (None, "none", "tanh"))
@@ -182,11 +206,24 @@ def prelu(s: Site) -> None:
         return
     shape = [1] * (len(order) - 1)
     shape[order.index(1) - 1] = count
-    if s.integer and slope.q is None:
-        slopes = s.const(slope.value.data.reshape(shape).numpy(), slope.value.name)
-    else:
-        slopes = s.b.reshape(s.tensor(slope), shape)
-    s.put(s.same("PRELU", [x, slopes]), order)
+    if s.q is None:
+        s.put(s.same("PRELU", [x, s.b.reshape(s.tensor(slope), shape)]), order)
+        return
+    s.put(_integer_prelu(s, x, slope, shape), order)
+
+
+def _integer_prelu(s: Site, x: int, slope: Read, shape: list[int]) -> int:
+    """x + (a - 1) min(x, 0): QUANTIZE saturates positive numbers to zero, then MUL and ADD (the PRELU kernel is fifty times slower)."""
+    assert slope.value.data is not None
+    q = s.quant(x)
+    below = s.b.convert(x, Quant(q.scale, (q.high,), None, q.dtype))
+    rest = slope.value.data.reshape(shape).numpy() - 1
+    lowest, highest = min(float((rest * -1).min()), 0.0), max(float((rest * -1).max()), 0.0)
+    reach = q.scale[0] * (q.high - q.low)  # -min(x, 0) lies in [0, reach]
+    scale = max((highest - lowest) * reach / (q.high - q.low), 1e-9)
+    zero = q.low - round(lowest * reach / scale)
+    change = s.same("MUL", [below, s.const(rest, slope.value.name)], q=Quant.tensor(scale, zero, q.dtype), fusedActivationFunction="NONE")
+    return s.same("ADD", [x, change], fusedActivationFunction="NONE")
 
 
 @lowers("aten.softplus.default")

@@ -28,9 +28,13 @@ def bilinear(s: Site) -> None:
     transparent=True,
 )
 def nearest(s: Site) -> None:
-    """RESIZE_NEAREST_NEIGHBOR where it picks the pixels that torch picks, else one GATHER an axis."""
+    """Every pixel so many times: CONCATENATION; else RESIZE_NEAREST_NEIGHBOR where it picks the pixels that torch picks, or GATHER."""
     exact = "exact" in s.op.name
     picks = _picks(s, exact)
+    factors = [o // i for i, o in zip(s["input"].shape[2:], s.out.shape[2:], strict=True)]
+    if all(p == [k // f for k in range(len(p))] for p, f in zip(picks, factors, strict=True) if f) and all(factors):
+        s.put(repeated(s, s.tensor(s["input"], NHWC), factors), NHWC)
+        return
     if all(p == _tflite_picks(i, len(p), exact) for p, i in zip(picks, s["input"].shape[2:], strict=True)):
         _resize(s, "RESIZE_NEAREST_NEIGHBOR", alignCorners=False, halfPixelCenters=exact)
         return
@@ -40,6 +44,20 @@ def nearest(s: Site) -> None:
     for axis, pick in ((1, picks[0]), (2, picks[1])):
         x = take(s, x, axis, pick)
     s.put(x, NHWC)
+
+
+def repeated(s: Site, x: int, factors: list[int]) -> int:
+    """Every row and column of an NHWC tensor ``factors`` times, by CONCATENATION, which XNNPACK has (RESIZE_NEAREST_NEIGHBOR it hasn't)."""
+    n, height, width, channels = s.shape(x)
+    rows, columns = factors
+    options: dict[str, Any] = {"axis": 1, "fusedActivationFunction": "NONE"}
+    if columns > 1:
+        x = s.b.reshape(x, (n * height * width, 1, channels))
+        x = s.run("CONCATENATION", [x] * columns, (n * height * width, columns, channels), **options)
+    if rows > 1:
+        x = s.b.reshape(x, (n * height, 1, width * columns * channels))
+        x = s.run("CONCATENATION", [x] * rows, (n * height, rows, width * columns * channels), **options)
+    return s.b.reshape(x, (n, height * rows, width * columns, channels))
 
 
 @lowers("aten.upsample_nearest1d.vec", "aten.upsample_nearest1d.default", transparent=True)

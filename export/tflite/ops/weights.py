@@ -27,7 +27,7 @@ def weight(s: Site, read: Read, order: Order, flat: bool = False) -> int:
 
 
 def bias(s: Site, read: Read | None, x: int, w: int, outputs: int) -> int:
-    """The bias: float32, or int32 = round(b / (scale of x * scale of w)); zeros where there is none."""
+    """The bias: float32, or round(b / (scale of x * scale of w)) as int32 (int64 for int16 activations); zeros where there is none."""
     import numpy as np
 
     name = f"{s.op.label}.bias" if read is None else read.value.name
@@ -40,7 +40,8 @@ def bias(s: Site, read: Read | None, x: int, w: int, outputs: int) -> int:
     quant = s.quant(w)
     scale = np.asarray(quant.scale, np.float32).astype(np.float64) * np.float32(s.quant(x).scale[0]).astype(np.float64)
     real = np.zeros(outputs) if read is None or read.value.data is None else read.value.data.double().numpy()
-    limit = 2**31 - 1
-    integers = np.clip(np.rint(real / scale), -limit, limit).astype(np.int32)
+    dtype = "int64" if s.quant(x).dtype == "int16" else "int32"
+    limit = 2**31 - 1 if dtype == "int32" else 2**39  # int16 kernels add in 64 bits and rescale 40
+    integers = np.clip(np.rint(real / scale), -limit, limit).astype(dtype)
     scales = tuple(float(v) for v in scale)
-    return s.b.constant(integers, name, Quant(scales, (0,) * len(scales), 0 if len(scales) > 1 else None, "int32"))
+    return s.b.constant(integers, name, Quant(scales, (0,) * len(scales), 0 if len(scales) > 1 else None, dtype))

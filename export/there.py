@@ -1,0 +1,32 @@
+"""What runs there: the operators of a file against those that the target's runtimes refuse, as their profiles say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..core.errors import TargetError
+
+if TYPE_CHECKING:
+    from ..targets.target import Target
+
+
+def runs_there(
+    file: str, format: str, precision: str, target: Target, places: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The runtimes of ``target`` that run every operator of ``file``, and a note about each that doesn't.
+
+    ``places`` holds the operators, each with the name of one node ("" where unknown). TargetError where no runtime is left.
+    """
+    fit, notes = [], []
+    for runtime in target.runtimes_for(format, precision):
+        bad = {op: why for op, why in runtime.refuses.items() if op in places}
+        if bad:
+            told = "; ".join(f"{op}{f' ({places[op]})' if places[op] else ''}: {why}" for op, why in bad.items())
+            notes.append(f"{f'{runtime.name} {runtime.provider}'.strip()} does not run {told}")
+        else:
+            fit.append(runtime.name)
+    if not fit:
+        told = " | ".join(notes) or f"it has no runtime for {format} in {precision}"
+        raise TargetError(f"target '{target.name}' can't run '{file}': {told}; choose another format or precision, or replace the layer")
+    return tuple(dict.fromkeys(fit)), tuple(notes)
