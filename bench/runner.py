@@ -156,10 +156,10 @@ def _keep(journal: Path, entry: dict[str, Any]) -> None:
 def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, options: BenchOptions) -> tuple[Measurement, ...]:
     out = []
     for index, (subject, one) in enumerate(zip(subjects, timed, strict=True)):
-        artifact, why = subject.artifact, {}
+        why: dict[str, str] = {}
         latency: Latency | None = latency_of(one, options)
         speedup: Speedup | None = None
-        reference, reason = _baseline(index, subjects)
+        reference, reason = baseline_of(index, subjects)
         if reference is None:
             why["speedup"] = reason
         elif timed[reference].rows != one.rows:
@@ -173,26 +173,26 @@ def _measurements(subjects: list[Subject], timed: list[Timed], link: Link, optio
         energy = energy_of(one)
         if energy is None:
             why["energy"] = one.hello["state"]["why"].get("energy", "no energy counter was read")
-        out.append(
-            Measurement(
-                file=artifact.file,
-                format=artifact.format,
-                runtime=subject.runtime,
-                precision=artifact.precision,
-                bytes=artifact.bytes,
-                sha256=artifact.sha256,
-                macs=artifact.macs,
-                parameters=artifact.parameters,
-                parity=artifact.parity[0] if artifact.parity else None,
-                ops=artifact.ops,
-                latency=latency,
-                memory=_memory(one),
-                energy=energy,
-                speedup=speedup,
-                why=why,
-            )
-        )
+        out.append(measurement(subject, latency=latency, memory=_memory(one), energy=energy, speedup=speedup, why=why))
     return tuple(out)
+
+
+def measurement(subject: Subject, **figures: Any) -> Measurement:
+    """What the manifest says of a file, with the figures measured."""
+    artifact = subject.artifact
+    return Measurement(
+        file=artifact.file,
+        format=artifact.format,
+        runtime=subject.runtime,
+        precision=artifact.precision,
+        bytes=artifact.bytes,
+        sha256=artifact.sha256,
+        macs=artifact.macs,
+        parameters=artifact.parameters,
+        parity=artifact.parity[0] if artifact.parity else None,
+        ops=artifact.ops,
+        **figures,
+    )
 
 
 def latency_of(one: Timed, options: BenchOptions) -> Latency:
@@ -280,7 +280,8 @@ def _memory(one: Timed) -> Memory:
     return Memory(peak_bytes=one.memory["peak_bytes"], before_bytes=before["now_bytes"], why=one.memory["why"])
 
 
-def _baseline(index: int, subjects: list[Subject]) -> tuple[int | None, str]:
+def baseline_of(index: int, subjects: list[Subject]) -> tuple[int | None, str]:
+    """Which subject the one at ``index`` is compared with, or None and why."""
     mine = subjects[index]
     same = [i for i, s in enumerate(subjects) if (s.runtime, s.provider) == (mine.runtime, mine.provider)]
     marked = [i for i in same if subjects[i].baseline]
@@ -352,4 +353,4 @@ def _range(states: list[dict[str, Any]], name: str) -> tuple[float, float] | Non
     return (float(min(seen)), float(max(seen))) if seen else None
 
 
-__all__ = ["Bench", "Subject", "bench_artifacts", "environment", "latency_of"]
+__all__ = ["EMULATED", "Bench", "Subject", "baseline_of", "bench_artifacts", "environment", "latency_of", "measurement"]

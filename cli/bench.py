@@ -21,6 +21,12 @@ from . import options as o
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Rows of one inference (free batch only).")
 @click.option("--offline", is_flag=True, help="Throughput too: all cores, growing batches.")
+@click.option(
+    "--benchmark-model",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="TFLite's own program, built for a device without Python (Android).",
+)
 @o.seed
 @click.option("--out", type=click.Path(path_type=Path), default=Path("report.json"), show_default=True, help="Where the report goes.")
 @click.option("--force", is_flag=True, help="Replace an existing report.")
@@ -57,6 +63,7 @@ def bench(**options: Any) -> None:
             preprocess=spec,
             seed=options["seed"],
             offline=options["offline"],
+            native=options["benchmark_model"],
             progress=console,
         )
     text = msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

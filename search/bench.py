@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ..bench.accuracy import Score
     from ..bench.plan import BenchOptions
+    from ..bench.runner import Bench
     from ..bench.session import Subject
     from ..core.preprocess import Preprocess
     from ..targets.link.link import Link
@@ -38,10 +39,11 @@ def bench_files(
     seed: int,
     progress: Progress,
     offline: bool = False,
+    native: Path | None = None,
 ) -> Report:
     """Latency, memory and, with labelled ``data``, accuracy of each file on ``device``; without data the inputs are seeded noise in
-    [0, 1]. On another device than this one, answers that differ from the same file's here are counted."""
-    from .. import __version__
+    [0, 1]. On another device than this one, answers that differ from the same file's here are counted. ``native`` is a
+    ``benchmark_model`` for a device without Python: it gives latency and memory of TFLite files, no accuracy."""
     from ..bench.accuracy import score_artifacts, with_scores
     from ..bench.runner import bench_artifacts
     from ..targets.link.known import open_link
@@ -51,6 +53,8 @@ def bench_files(
     samples = _samples(data, preprocess or first.preprocess, seed)
     measured: Sequence[Measurement]
     with open_link(device) as link:
+        if native is not None:
+            return _report(first, _native(artifacts, link, native, options, progress), task, seed)
         subjects = _subjects(artifacts, link, here=device == "local")
         inputs = samples or _noise(first, seed)
         result = bench_artifacts(subjects, link, options=options, inputs=inputs, progress=progress)
@@ -66,18 +70,33 @@ def bench_files(
             if device != "local":
                 measured = _with_differences(measured, subjects, scores, samples, job, options, progress)
     notes = result.notes if samples is not None else (*result.notes, "inputs are noise: no --data was given, so accuracy was not measured")
+    return _report(first, msgspec.structs.replace(result, measurements=tuple(measured), notes=notes), task, seed)
+
+
+def _report(first: Artifact, bench: Bench, task: str | None, seed: int) -> Report:
+    from .. import __version__
+
     return Report(
         packlight=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         model=Model(name=first.model, parameters=first.parameters or 0, macs=first.macs),
         task=task or first.task,
         target=first.target,
-        environment=result.environment,
-        artifacts=tuple(measured),
+        environment=bench.environment,
+        artifacts=bench.measurements,
         history=first.history,
-        notes=notes,
+        notes=bench.notes,
         seed=seed,
     )
+
+
+def _native(artifacts: Sequence[tuple[Artifact, Path]], link: Link, program: Path, options: BenchOptions, progress: Progress) -> Bench:
+    from ..bench.native import bench_native
+    from ..bench.session import Subject
+
+    if not program.is_file():
+        raise InputError(f"benchmark program '{program}' does not exist")
+    return bench_native([Subject(a, f, "litert") for a, f in artifacts], link, program=program, options=options, progress=progress)
 
 
 def _artifact(file: Path) -> tuple[Artifact, Path]:

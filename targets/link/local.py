@@ -29,7 +29,8 @@ class Local:
 
     def run(self, command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None) -> Ran:
         self._alive()
-        if shutil.which(command[0], path=(env or os.environ).get("PATH")) is None:
+        program = str(Path(self.root) / command[0]) if "/" in command[0] else command[0]
+        if shutil.which(program, path=(env or {}).get("PATH") or os.environ.get("PATH")) is None:
             return Ran(127, "", f"{command[0]}: not found\n")
         with self.start(command, env=env) as process:
             return process.wait(timeout_s)

@@ -88,3 +88,8 @@ def test_a_device_without_the_runtime_is_told(folder: Path, monkeypatch: pytest.
         LacksError, match="no runtime for 'net.fp32.tflite' is installed on device 'pi'; it runs in: litert, tflite-runtime"
     ):
         bench(folder, "net.fp32.tflite", device="pi")
+
+
+def test_a_native_program_that_is_not_there_is_told(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="benchmark program .* does not exist"):
+        bench(folder, "net.fp32.tflite", native=tmp_path / "benchmark_model")

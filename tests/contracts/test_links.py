@@ -104,6 +104,15 @@ def test_a_missing_command_is_told(link: Link) -> None:
     assert MISSING[0] in ran.stderr
 
 
+def test_a_program_that_was_pushed_can_be_run(link: Link, tmp_path: Path) -> None:
+    if isinstance(link, Fake):
+        pytest.skip("the Fake runs nothing")
+    (tmp_path / "hello").write_text("#!/bin/sh\necho hello $1\n")
+    link.push(tmp_path / "hello", "bin/hello")
+    assert link.run(("chmod", "755", "bin/hello"), timeout_s=30).code == 0
+    assert link.run(("./bin/hello", "you"), timeout_s=30).stdout == "hello you\n"
+
+
 def test_lines_come_as_they_are_sent_for(link: Link) -> None:
     with link.start(ECHO) as process:
         lines = process.lines(30)
