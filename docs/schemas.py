@@ -1,4 +1,4 @@
-"""Writes docs/report.schema.json and docs/manifest.schema.json from the structs of core/: ``python docs/schemas.py``."""
+"""Writes the JSON Schemas of report.json, manifest.json and ship.json from their structs: ``python docs/schemas.py``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import msgspec
 
 from packlight.core.artifact import Manifest
 from packlight.core.report import json_schema
+from packlight.export.ship.spec import json_schema as ship_schema
 
 
 def manifest_schema() -> dict[str, object]:
@@ -18,5 +19,5 @@ def manifest_schema() -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    for name, schema in (("report", json_schema()), ("manifest", manifest_schema())):
+    for name, schema in (("report", json_schema()), ("manifest", manifest_schema()), ("bundle", ship_schema())):
         Path(__file__).with_name(f"{name}.schema.json").write_text(json.dumps(schema, indent=2, sort_keys=False) + "\n", encoding="utf-8")

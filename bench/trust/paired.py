@@ -48,18 +48,21 @@ def loss_p(b: int, c: int, n: int, margin: float = 0.0) -> float:
     for discrete models obtained by estimation and maximization", Aust N Z J Stat 50:329). Exact counting, so that it holds for the few
     discordant pairs of one class, where a normal approximation rejects too often.
     """
-    from scipy import stats as sps
+    from scipy import special
 
     _counts(b, c, n)
     q = gains_under(b, c, n, margin)
     moved = 2 * q + margin
     if moved <= 0:
         return 1.0
-    low, high = (int(sps.binom.ppf(t, n, moved)) for t in (1e-13, 1 - 1e-13))
-    pairs = np.arange(low, high + 1)
+    spread = 9 * math.sqrt(n * moved * (1 - moved)) + 30  # beyond lies less than 1e-13, by Bernstein's inequality
+    pairs = np.arange(max(0, int(n * moved - spread)), min(n, int(n * moved + spread) + 1) + 1)
     need = np.ceil((b - c + pairs) / 2)
-    tails = sps.binom.sf(need - 1, pairs, (q + margin) / moved)
-    return float(min(1.0, np.sum(sps.binom.pmf(pairs, n, moved) * tails)))
+    tails = np.where(need <= 0, 1.0, special.bdtrc(np.maximum(need, 1) - 1, pairs, (q + margin) / moved))
+    tails = np.where(need > pairs, 0.0, tails)
+    choose = special.gammaln(n + 1) - special.gammaln(pairs + 1) - special.gammaln(n - pairs + 1)
+    weights = np.exp(choose + special.xlogy(pairs, moved) + special.xlog1py(n - pairs, -moved))
+    return float(min(1.0, np.sum(weights * tails)))
 
 
 def gains_under(b: int, c: int, n: int, margin: float) -> float:
