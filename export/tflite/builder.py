@@ -40,7 +40,8 @@ class Builder:
         count = self._names.get(name, 0)
         self._names[name] = count + 1
         unique = f"{name}.{count}" if count else name
-        self.tensors.append(Tensor(unique, tuple(int(s) for s in shape), quant.dtype if quant and dtype != "int32" else dtype, quant, data))
+        kind = dtype if quant is None or dtype in ("int32", "int64") else quant.dtype
+        self.tensors.append(Tensor(unique, tuple(int(s) for s in shape), kind, quant, data))
         return len(self.tensors) - 1
 
     def constant(self, data: NDArray[Any], name: str, quant: Quant | None = None) -> int:
