@@ -1,0 +1,160 @@
+"""The plan of a pruning: which units go. Nothing is changed here."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+
+from ...core.bundle import Bundle
+from ..passes import Context, Settings
+from .allocate import Allocator, Floors, Limits, Mask, Scope
+from .coupling import Coupling
+from .group import Group, groups_of
+from .importance import criteria, normalised, view_of
+from .importance.criterion import Normalisation, Reduction, Scores
+from .importance.evidence import Evidence, gather
+from .index import covering
+from .price import Price
+from .surgery import tensor_of
+from .trace import couple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...tasks.samples import Samples
+
+
+class PruneSettings(Settings, frozen=True, kw_only=True):
+    """Exactly one of ``macs``, ``params`` (the share that is to be left) and ``ratio`` (the share of channels that goes).
+
+    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default) or
+    take the same share of each ("layer", the default for ``ratio``).
+    ``round_to``: layers keep a multiple of it. ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
+    model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
+    those of different groups are compared. ``attention``: whether heads go, or channels inside every head. ``images``, ``batch``:
+    how many samples the criteria that need data look at, and how many at once. ``reconstruct``: whether the layers that are left are
+    fitted to what the whole model computed on these samples (``reconstruct.py``); by default they are, where there are samples.
+    """
+
+    macs: float | None = None
+    params: float | None = None
+    ratio: float | None = None
+    criterion: str = "l2"
+    scope: Scope | None = None
+    round_to: int = 1
+    most: float = 0.9
+    protect: tuple[str, ...] = ()
+    reduction: Reduction = "mean"
+    normalise: Normalisation = "mean"
+    attention: Literal["heads", "width"] = "heads"
+    images: int = 512
+    batch: int = 32
+    reconstruct: bool | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("macs", "params", "ratio") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of macs, params and ratio (got {', '.join(given) or 'none'})")
+        value = getattr(self, given[0])
+        if not 0 < value < 1:
+            raise ValueError(f"{given[0]} is {value}; give a share between 0 and 1")
+        if self.round_to < 1:
+            raise ValueError(f"round-to is {self.round_to}; give 1 or more")
+        if not 0 < self.most < 1:
+            raise ValueError(f"most is {self.most}; give a share between 0 and 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which units go (one bool a unit), and what that leaves on paper."""
+
+    coupling: Coupling
+    groups: tuple[Group, ...]
+    scores: tuple[Scores, ...]
+    removed: Mask
+    notes: tuple[str, ...] = ()
+
+    def outputs_left(self, name: str) -> Tensor:
+        """Indices of the first dimension of a weight that are left."""
+        import torch
+
+        field = covering(self.coupling.weights[self.coupling.same[name]], 0)
+        if field is None:
+            return torch.zeros(1, dtype=torch.int64)
+        return torch.from_numpy(np.flatnonzero(~self.removed[self.coupling.unit[field.ids]]))
+
+
+def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None) -> Plan:
+    """Decides which units go; changes nothing."""
+    coupling = couple(bundle, settings.protect, settings.attention)
+    groups = groups_of(coupling)
+    free = tuple(g for g in groups if not g.protected and len(g) > 1)
+    scores, notes = _scores(free, settings, coupling, context)
+    scope = settings.scope or ("global" if settings.ratio is None else "layer")
+    limits = Limits(settings.round_to, settings.most)
+    allocator = Allocator(free, scores, coupling.units, limits, scope, Floors(coupling, free))
+    if settings.ratio is not None:
+        removed = allocator.by_ratio(settings.ratio)
+    else:
+        price = Price(coupling)
+        share = cast(float, settings.macs if settings.macs is not None else settings.params)
+        left = price.macs if settings.macs is not None else price.params
+        removed = allocator.to_target(left, share * left(np.zeros(coupling.units, bool)))
+    return Plan(coupling, groups, tuple(scores), removed, tuple(notes))
+
+
+def _scores(
+    groups: tuple[Group, ...], settings: PruneSettings, coupling: Coupling, context: Context | None
+) -> tuple[list[Scores], list[str]]:
+    chance = np.random.default_rng(0 if context is None else context.seed)
+    criterion, fallback = criteria.get(settings.criterion), criteria.get("l2")
+    evidence = (
+        None if criterion.needs == "weights" or context is None else _evidence(coupling, context, settings, criterion.needs == "labels")
+    )
+    found: list[Scores] = []
+    lacking: list[str] = []
+    for group in groups:
+        view = view_of(group, lambda name: tensor_of(coupling.graph, name), chance, settings.reduction, evidence)
+        mine = criterion(view)
+        if mine is None:
+            lacking.append(group.name)
+            mine = fallback(view)
+        found.append(np.ones(len(group)) if mine is None else normalised(mine, settings.normalise))
+    notes = [f"criterion '{settings.criterion}' says nothing about {', '.join(lacking[:5])}; l2 was taken there"] if lacking else []
+    return found, notes
+
+
+def _evidence(coupling: Coupling, context: Context, settings: PruneSettings, labels: bool) -> Evidence:
+    import torch
+
+    samples, task = images_of(context), context.task
+    assert samples is not None
+    order = draw(context, len(samples), settings.images)
+
+    def batched() -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]:
+        for start in range(0, len(order), settings.batch):
+            inputs, target = samples.batch(order[start : start + settings.batch])
+            yield tuple(torch.from_numpy(i) for i in inputs), None if target is None else torch.from_numpy(target)
+
+    return gather(coupling, batched(), task.loss if labels and task is not None else None)
+
+
+def images_of(context: Context) -> Samples | None:
+    """Training, else calibration images."""
+    return context.train if context.train is not None else context.calib
+
+
+def draw(context: Context, size: int, count: int) -> list[int]:
+    """``count`` of ``size`` samples, by the context's seed."""
+    return [int(i) for i in np.random.default_rng(context.seed).permutation(size)[:count]]
+
+
+def images_that_fit(coupling: Coupling) -> int:
+    """How many samples' largest activation stays within 128 MiB."""
+    sizes = [float(np.prod(s)) for s in coupling.shapes.values() if isinstance(s, tuple) and s and isinstance(s[0], int)]
+    placeholder = next(n for n in coupling.graph.graph.nodes if n.op == "placeholder")
+    each = 4 * max(sizes) / coupling.shapes[placeholder][0]
+    return max(8, int((128 << 20) / each))
