@@ -31,7 +31,6 @@ from .trust_gate import Side, scores_of
 from .trust_limits import for_drop
 
 if TYPE_CHECKING:
-
     from ..bench.plan import BenchOptions
     from ..bench.runner import Bench
     from ..compress.recipe import Recipe

@@ -1,7 +1,8 @@
 """Does the gate find one class that was damaged, and leave a healthy int8 file alone? On ResNet-20 and the CIFAR-10 test set.
 
 Damage: Gaussian noise on the weights of one class's row of the last layer, scaled so that the average falls by a chosen amount (measured
-on all 10,000 images). Each seed has its own class and noise; damage is judged without the calibration check, which could only find more. Without damage, each
+on all 10,000 images). Each seed has its own class and noise; damage is judged without the calibration check, which
+could only find more. Without damage, each
 seed draws its own test set: bootstrap samples of 10,000, and parts without replacement; all checks are made.
 
     python benchmarks/trust/planted.py --int8 OUT/resnet20.int8.onnx > benchmarks/trust/planted.md
