@@ -90,7 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         click.echo(error.format_message(), err=True)
         code = 2
     except click.ClickException as error:
-        hint = f"; see 'packlight {error.ctx.info_name} --help'" if getattr(error, "ctx", None) and error.ctx.parent else ""
+        context = getattr(error, "ctx", None)
+        hint = f"; see 'packlight {context.info_name} --help'" if context is not None and context.parent else ""
         code = _fail(" ".join(error.format_message().split()) + hint, 2, as_json)
     except KeyboardInterrupt:
         code = _fail("interrupted; nothing was left behind", 130, as_json)

@@ -94,6 +94,7 @@ def digit_net() -> nn.Module:
             self.head = nn.Linear(64, 10)
 
         def forward(self, image: Tensor) -> Tensor:
-            return self.head(self.blocks(self.stem(image)).mean((2, 3)))
+            logits: Tensor = self.head(self.blocks(self.stem(image)).mean((2, 3)))
+            return logits
 
     return DigitNet()
