@@ -307,6 +307,9 @@ def _user_line(error: BaseException) -> str:
 
 def _unlift(program: ExportedProgram) -> GraphModule:
     graph = program.module(check_guards=False)
+    # torch's own check of input shapes reads symbols that later traces of the same graph may fix; our Signature says what fits.
+    graph._forward_pre_hooks.clear()
+    graph._forward_pre_hooks_with_kwargs.clear()
     for parameter in graph.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return graph  # type: ignore[return-value]

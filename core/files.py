@@ -28,6 +28,10 @@ def storage_errors(place: Path) -> Iterator[None]:
         if error.errno in _DENIED:
             raise StorageError(f"'{place}' can't be written ({os.strerror(error.errno)}); choose another --out") from error
         raise
+    except Exception as error:  # safetensors and others wrap the system's error in their own
+        if "No space left on device" in str(error) or "StorageFull" in str(error):
+            raise StorageError(f"the disk under '{place}' is full; free some space or choose another --out") from error
+        raise
 
 
 def refuse_existing(out: Path, force: bool) -> None:

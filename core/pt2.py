@@ -96,7 +96,9 @@ def write_program(program: ExportedProgram, path: Path) -> None:
     program.state_dict.update(thin)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="No complete tensor found")
-        torch.export.save(program, str(path))
+        buffer = io.BytesIO()  # torch's own writer aborts the process on a full disk
+        torch.export.save(program, buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def first_line(error: BaseException) -> str:

@@ -49,7 +49,19 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     except Exception as error:  # torch.onnx wraps a dozen types
         raise _refusal(bundle, error) from error
     model: ir.Model = exported.model
+    _keep_apart(model)
     return model
+
+
+def _keep_apart(model: ir.Model) -> None:
+    """torch.onnx gives doors the names asked for, even where a value inside has that name already: the inner one yields."""
+    graph = model.graph
+    doors = [*graph.inputs, *graph.outputs]
+    names, own = {v.name for v in doors}, {id(v) for v in doors}
+    inner = [*graph.initializers.values(), *(v for node in graph.all_nodes() for v in node.outputs)]
+    for value in inner:
+        if value.name in names and id(value) not in own:
+            value.name = f"{value.name}.inner"
 
 
 def untranslatable(bundle: Bundle, opset: int) -> UnsupportedOpError | None:
@@ -62,6 +74,8 @@ def untranslatable(bundle: Bundle, opset: int) -> UnsupportedOpError | None:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
         if registry.is_registered(node.target) or node.target in table or _composite(node.target):
+            continue
+        if node.target._schema.is_mutable:  # torch.onnx makes in-place operators functional before it translates
             continue
         return unsupported("onnx", node, "torch.onnx has no translation for it", _REMEDY)
     return None

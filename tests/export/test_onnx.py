@@ -137,6 +137,13 @@ def test_free_time(tmp_path: Path) -> None:
         assert sqnr(bundle, file, runtime, x) > 95
 
 
+def test_in_place_operators(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    bundle = Bundle.capture(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.Hardtanh(inplace=True)), (torch.randn(2, 3, 4, 4),))
+    assert exporter("onnx").check(bundle, Options(), None)
+    assert sqnr(bundle, write(bundle, tmp_path)[1], "onnxruntime", torch.randn(3, 3, 4, 4)) > 95
+
+
 class Two(nn.Module):
     """Two inputs, two outputs in a dict."""
 
