@@ -115,7 +115,9 @@ class Surgeon:
         with self.graph.graph.inserting_before(before):
             made = self.graph.graph.node_copy(node)
         made.update_arg(0, [sizes.get(d, size) for d, size in enumerate(cast(Any, node.args[0]))])
-        made.meta.pop("val", None)
+        if "val" in node.meta:
+            old = node.meta["val"]
+            made.meta["val"] = old.new_empty([sizes.get(d, size) for d, size in enumerate(old.shape)])
         return made
 
     def erase(self, node: Node) -> None:

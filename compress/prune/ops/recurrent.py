@@ -134,7 +134,13 @@ def one_by_one(node: Node, s: Surgeon) -> None:
         args[0], args[1] = below, fresh if isinstance(bound["hx"], (list, tuple)) else fresh[0]
         args[place], args[place + 2] = params[layer * each : (layer + 1) * each], 1
         if layer < layers - 1:
-            below = s.call(node, operator.getitem, (s.call(node, node.target, tuple(args)), 0))
+            made = s.call(node, node.target, tuple(args))
+            # Running the operator on fake tensors would fix the free batch of the model that came in.
+            value = below.meta["val"]
+            out = value.new_empty([*value.shape[:-1], directions * back])
+            made.meta["val"] = (out, *(state.meta["val"] for state in fresh))
+            below = s.call(node, operator.getitem, (made, 0))
+            below.meta["val"] = out
         else:
             node.args = tuple(args)
     for dead in [*(user for user in node.users if user.args[1] != 0), *states]:

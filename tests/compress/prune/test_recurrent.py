@@ -65,6 +65,16 @@ def test_layers_get_sizes_of_their_own(prunes: Callable[..., Any]) -> None:
     assert [str(n.target) for n in pruned.graph.graph.nodes].count("aten.lstm.input") == 2
 
 
+def test_the_model_that_came_in_keeps_its_free_batch(prunes: Callable[..., Any]) -> None:
+    bundle = Bundle.capture(CASES["lstm-two-layers"](), (torch.randn(2, 5, 6),))
+    pruned, _, _ = prunes(bundle)
+    for graph in (bundle.graph, pruned.graph):
+        (placeholder,) = [n for n in graph.graph.nodes if n.op == "placeholder"]
+        assert not str(placeholder.meta["val"].shape[0]).isdigit()
+    for rows in (1, 3):
+        assert bundle.run(torch.randn(rows, 5, 6))[0].shape == pruned.run(torch.randn(rows, 5, 6))[0].shape == (rows, 5, 4)
+
+
 def test_states_from_outside(prunes: Callable[..., Any]) -> None:
     """A state that comes in can't shrink, so the hidden units stay; what is before and after still can."""
 
