@@ -25,13 +25,14 @@ class Registry(Generic[T]):
         self._error = error
         self._things: dict[str, T] = {}
 
-    def register(self, name: str) -> Callable[[T], T]:
-        """Decorator: files the thing under ``name`` and returns it unchanged."""
+    def register(self, *names: str) -> Callable[[T], T]:
+        """Decorator: files the thing under each of ``names`` and returns it unchanged."""
 
         def file(thing: T) -> T:
-            if name in self._things:
-                raise ContractError(f"two things are registered as {self.kind} '{name}'")
-            self._things[name] = thing
+            for name in names:
+                if name in self._things:
+                    raise ContractError(f"two things are registered as {self.kind} '{name}'")
+                self._things[name] = thing
             return thing
 
         return file
@@ -42,6 +43,10 @@ class Registry(Generic[T]):
             return self._things[name]
         except KeyError:
             raise self._error(unknown(self.kind, name, self._things)) from None
+
+    def find(self, name: str) -> T | None:
+        """The thing called ``name``, None where there is none."""
+        return self._things.get(name)
 
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._things))

@@ -171,7 +171,7 @@ def operate(coupling: Coupling, removed: Mask, samples: Sequence[Tensor]) -> Gra
         for node in chain
     }
     for node in [n for n in graph.graph.nodes if n not in mended]:
-        rule = shrink_rules.get(op_name(node)) if node.op == "call_function" else None
+        rule = shrink_rules.find(op_name(node)) if node.op == "call_function" else None
         if rule is not None:
             rule(node, surgeon)
     for name, first in coupling.same.items():

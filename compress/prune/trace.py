@@ -96,8 +96,9 @@ def _apply(node: Node, c: Coupler) -> Any:
     if name == "operator.getitem":
         parts = c.values.get(cast("Node", node.args[0]))
         return parts[cast(int, node.args[1])] if parts else ()
-    if name in couple_rules:
-        return couple_rules[name](node, c)
+    rule = couple_rules.find(name)
+    if rule is not None:
+        return rule(node, c)
     if name.startswith(PLAIN):
         return ()
     if any(c.values.get(source) for source in node.all_input_nodes):

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UnsupportedOpError
+from ...core.registry import Registry
 from .builder import Builder
 from .graph import Op, Read, Value
 from .layout import Order, channels_last, identity, same_memory, stored
@@ -136,7 +137,7 @@ class Entry:
     transparent: bool
 
 
-_ENTRIES: dict[str, Entry] = {}
+_entries: Registry[Entry] = Registry("TFLite lowering")
 
 
 def lowers(
@@ -145,9 +146,7 @@ def lowers(
     """Decorator: files a lowering under torch's operator names ("aten.relu.default"); see ``Entry``."""
 
     def file(lowering: Lowering) -> Lowering:
-        for name in names:
-            assert name not in _ENTRIES, name
-            _ENTRIES[name] = Entry(lowering, integer or shared or transparent, shared or transparent, transparent)
+        _entries.register(*names)(Entry(lowering, integer or shared or transparent, shared or transparent, transparent))
         return lowering
 
     return file
@@ -155,12 +154,12 @@ def lowers(
 
 def entry(name: str) -> Entry | None:
     """The lowering of an operator, None where there is none."""
-    return _ENTRIES.get(name)
+    return _entries.find(name)
 
 
 def known(name: str) -> bool:
     """Whether an operator has a lowering, or needs none."""
-    return name in _ENTRIES or name.startswith(("quantized_decomposed.", "<built-in function getitem>"))
+    return name in _entries or name.startswith(("quantized_decomposed.", "<built-in function getitem>"))
 
 
 def elementwise_order(builder: Builder, reads: Sequence[Read], rank: int) -> Order:

@@ -131,3 +131,11 @@ def test_report_obeys_its_published_schema() -> None:
     )
     jsonschema.validate(json.loads(msgspec.json.encode(report)), json_schema())
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+def test_one_thing_may_have_several_names() -> None:
+    registry: Registry[int] = Registry("thing")
+    registry.register("a", "b")(1)
+    assert (registry.find("a"), registry.get("b"), registry.find("c")) == (1, 1, None)
+    with pytest.raises(ContractError):
+        registry.register("c", "b")(2)

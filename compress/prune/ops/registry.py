@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ....core.errors import ContractError
+from ....core.registry import Registry
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -33,34 +33,18 @@ if TYPE_CHECKING:
 CoupleRule = Callable[["Node", "Coupler"], Any]
 ShrinkRule = Callable[["Node", "Surgeon"], None]
 
-couple_rules: dict[str, CoupleRule] = {}
-shrink_rules: dict[str, ShrinkRule] = {}
+couple_rules: Registry[CoupleRule] = Registry("coupling rule")
+shrink_rules: Registry[ShrinkRule] = Registry("shrinking rule")
 
 
 def couples(*names: str) -> Callable[[CoupleRule], CoupleRule]:
     """Files a coupling rule under operator names such as ``aten.conv2d.default``."""
-
-    def file(rule: CoupleRule) -> CoupleRule:
-        for name in names:
-            if name in couple_rules:
-                raise ContractError(f"two coupling rules for {name}")
-            couple_rules[name] = rule
-        return rule
-
-    return file
+    return couple_rules.register(*names)
 
 
 def shrinks(*names: str) -> Callable[[ShrinkRule], ShrinkRule]:
     """Files a rule that adapts an operator's arguments to the channels that are left."""
-
-    def file(rule: ShrinkRule) -> ShrinkRule:
-        for name in names:
-            if name in shrink_rules:
-                raise ContractError(f"two shrinking rules for {name}")
-            shrink_rules[name] = rule
-        return rule
-
-    return file
+    return shrink_rules.register(*names)
 
 
 def op_name(node: Node) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from ....core.errors import ContractError
+from ....core.registry import Registry
 from ..affine import Affine
 
 if TYPE_CHECKING:
@@ -63,34 +63,26 @@ class Role:
 
 Rule = Callable[["Node"], "Role | str"]
 
-_rules: dict[str, Rule] = {}
+_rules: Registry[Rule] = Registry("quantization rule")
 
 
 def annotates(*operators: str) -> Callable[[Rule], Rule]:
     """Decorator: files a rule for operators by their full names ("aten.conv2d.default")."""
-
-    def file(rule: Rule) -> Rule:
-        for name in operators:
-            if name in _rules:
-                raise ContractError(f"two rules are registered for {name}")
-            _rules[name] = rule
-        return rule
-
-    return file
+    return _rules.register(*operators)
 
 
 def rule_for(node: Node) -> Rule | None:
     """The rule for a node's operator, if there is one."""
     from . import activation, arithmetic, concat, convolution, linear, movement, pooling, resize  # noqa: F401  register
 
-    return _rules.get(name_of(node))
+    return _rules.find(name_of(node))
 
 
 def known_operators() -> tuple[str, ...]:
     """All operators that have a rule."""
     from . import activation, arithmetic, concat, convolution, linear, movement, pooling, resize  # noqa: F401  register
 
-    return tuple(sorted(_rules))
+    return _rules.names()
 
 
 def name_of(node: Node) -> str:
