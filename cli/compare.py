@@ -20,8 +20,8 @@ def compare(before: Path, after: Path, anyway: bool, as_json: bool, verbose: boo
 
     from ..bench.compare import compare_reports
     from ..core.artifact import read_json
-    from ..core.errors import GateError
     from ..core.report import Report
+    from .console import gate_failed
 
     result = compare_reports(read_json(before, Report), read_json(after, Report), anyway=anyway)
     if as_json:
@@ -30,4 +30,4 @@ def compare(before: Path, after: Path, anyway: bool, as_json: bool, verbose: boo
         for line in result.lines():
             click.echo(line)
     if result.regressed:
-        raise GateError(f"'{after}' is worse than '{before}': {result.regressed[0]}")
+        gate_failed(f"'{after}' is worse than '{before}': {result.regressed[0]}", as_json)

@@ -81,9 +81,8 @@ def compress(**options: Any) -> None:
 def finish(job: Job, verbose: bool, as_json: bool) -> None:
     """Runs the job, shows what came out and fails where a gate was not met."""
     from ..bench.render.table import table
-    from ..core.errors import GateError
     from ..search.job import run_job
-    from .console import Console, show
+    from .console import Console, gate_failed, show
 
     with Console(verbose) as console:
         result = run_job(job, console)
@@ -95,4 +94,5 @@ def finish(job: Job, verbose: bool, as_json: bool) -> None:
     if not result.ok:
         failed = next(g for g in result.report.gates if not g.ok)
         where = f" ({failed.file})" if failed.file else ""
-        raise GateError(f"gate '{failed.name}' was not met{where}: {failed.why}; the files and the report are in '{result.folder}'")
+        why = f"gate '{failed.name}' was not met{where}: {failed.why}; the files and the report are in '{result.folder}'"
+        gate_failed(why, as_json)
