@@ -16,7 +16,7 @@ import contextlib
 import copy
 import dataclasses
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -233,9 +233,16 @@ class Bundle:
 
 def copy_graph(graph: GraphModule) -> GraphModule:
     """A deep copy, free to be changed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)  # torch's own, on copying its tree specs
+    with quiet_copies():
         return copy.deepcopy(graph)
+
+
+@contextlib.contextmanager
+def quiet_copies() -> Iterator[None]:
+    """Keeps torch's warning about copying its own tree specs from the user."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        yield
 
 
 def flatten_outputs(result: Any) -> tuple[Tensor, ...]:

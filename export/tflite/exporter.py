@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written
 
 if TYPE_CHECKING:
+    from torch.fx import GraphModule
+
     from ...core.bundle import Bundle
     from ...targets.target import Target
     from .plan import Plan, Tensor
@@ -30,6 +33,9 @@ class TfliteExporter:
     extra = "tflite"
     precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
 
+    def __init__(self) -> None:
+        self._planned: tuple[weakref.ref[GraphModule], Options, Plan] | None = None
+
     def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
         """Plans the file, so that what can't be done is known before anything is written."""
         if options.precision not in self.precisions:
@@ -44,6 +50,7 @@ class TfliteExporter:
             plan = self.plan(bundle, options)
         except UnsupportedOpError as error:
             return no(str(error))
+        self._planned = (weakref.ref(bundle.graph), options, plan)
         return self._runs_there(plan, options, target)
 
     def plan(self, bundle: Bundle, options: Options) -> Plan:
@@ -63,7 +70,7 @@ class TfliteExporter:
         """Writes ``<bundle.name>.<precision>.tflite``."""
         from .writer import LIMIT_BYTES, write
 
-        plan = self.plan(bundle, options)
+        plan = self._checked(bundle, options) or self.plan(bundle, options)
         signature = doors(bundle, plan, options)
         if sum(t.data.nbytes for t in plan.tensors if t.data is not None) > LIMIT_BYTES:
             raise InputError("the weights exceed 2 GiB, the most a .tflite file holds; export to ONNX, or compress the model further")
@@ -75,6 +82,13 @@ class TfliteExporter:
         if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
             notes.append("the batch is fixed to 1: a TFLite file has fixed shapes; export with a batch for another")
         return Written(file=file, files=(file,), signature=signature, ops=count(plan, options.precision), notes=tuple(notes))
+
+    def _checked(self, bundle: Bundle, options: Options) -> Plan | None:
+        """The plan that ``check`` made for this very graph, used once."""
+        planned, self._planned = self._planned, None
+        if planned is not None and planned[0]() is bundle.graph and planned[1] == options:
+            return planned[2]
+        return None
 
     @staticmethod
     def _runs_there(plan: Plan, options: Options, target: Target) -> Verdict:

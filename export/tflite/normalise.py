@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...core.bundle import layer_of, unsupported
+from ...core.bundle import layer_of, quiet_copies, unsupported
 from .graph import Graph, Op, Read, Value
 from .plan import Quant
 
@@ -44,7 +44,8 @@ def normalise(program: ExportedProgram, known: Callable[[str], bool]) -> Graph:
 
     An operator that isn't ``known`` is replaced by torch's own decomposition of it, where there is one.
     """
-    program = _decomposed(program.run_decompositions({}), known)
+    with quiet_copies():
+        program = _decomposed(program.run_decompositions({}), known)
     return _Reader(program).graph
 
 
