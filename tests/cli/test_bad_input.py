@@ -171,7 +171,13 @@ def test_a_full_disk(job: Any, tmp_path: Path) -> None:
 
 def test_interrupted_in_the_middle(job: Any, tmp_path: Path) -> None:
     words = [str(a) for a in job()]
-    process = subprocess.Popen([sys.executable, "-m", "packlight", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "packlight", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs are started with it ignored
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if "export" in line:
