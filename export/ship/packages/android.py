@@ -10,7 +10,7 @@ from ....core.tensor import TensorSpec
 from ..spec import Golden, Package, Ship, Stage
 from ..templates import fill
 from . import builders
-from .common import identifier, inline, write, write_data
+from .common import figures, identifier, inline, write, write_data
 from .cpp import preprocessing, quoted
 
 MIN_SDK = 24
@@ -105,14 +105,8 @@ def _file(ship: Ship, artifact: Artifact) -> str:
 
 
 def _door(spec: TensorSpec) -> str:
-    if spec.dtype not in TYPES:
-        raise InputError(f"door '{spec.name}' is {spec.dtype}; the Android package knows {', '.join(TYPES)}")
-    rows = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
-    axis = spec.shape.index("batch") if "batch" in spec.shape else 0
-    q = spec.quantization
-    scale, zero = (q.scale, q.zero_point) if q else (1.0, 0)
-    nhwc = str(spec.layout == "NHWC").lower()
-    return f"Door({quoted(spec.name)}, Door.Type.{TYPES[spec.dtype]}, {nhwc}, {axis}, {rows}, {float(scale)!r}f, {zero})"
+    d = figures(spec, TYPES, "the Android package")
+    return f"Door({quoted(spec.name)}, Door.Type.{d.kind}, {str(d.nhwc).lower()}, {d.axis}, {d.rows}, {d.scale!r}f, {d.zero})"
 
 
 def _golden(golden: Golden, ship: Ship, artifacts: tuple[Artifact, ...]) -> str:

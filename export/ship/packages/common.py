@@ -5,14 +5,40 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ....core.artifact import Artifact
+from ....core.errors import InputError
 from ....core.files import inside
+from ....core.tensor import TensorSpec
 from ..spec import Golden, Ship, Stage
+
+
+class Figures(NamedTuple):
+    """What a platform's code must know of a door beside its name: the platform's word for its type, whether an image's channels come last,
+    which axis is the batch, how many rows it takes (one where they are free), and its quantization (1 and 0 for real numbers)."""
+
+    kind: str
+    nhwc: bool
+    axis: int
+    rows: int
+    scale: float
+    zero: int
+
+
+def figures(spec: TensorSpec, types: Mapping[str, str], who: str) -> Figures:
+    """The figures of a door, its type in the words of ``types``; InputError where ``who`` doesn't know the type."""
+    if spec.dtype not in types:
+        raise InputError(f"door '{spec.name}' is {spec.dtype}; {who} knows {', '.join(types)}")
+    rows = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
+    axis = spec.shape.index("batch") if "batch" in spec.shape else 0
+    q = spec.quantization
+    scale, zero = (q.scale, q.zero_point) if q else (1.0, 0)
+    return Figures(types[spec.dtype], spec.layout == "NHWC", axis, rows, float(scale), zero)
 
 
 def app_spec(ship: Ship, artifact: Artifact) -> dict[str, Any]:

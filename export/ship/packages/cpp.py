@@ -11,7 +11,7 @@ from ....core.preprocess import Preprocess
 from ....core.tensor import TensorSpec
 from ..spec import Golden, Ship
 from ..templates import fill
-from .common import identifier, inline, write
+from .common import figures, identifier, inline, write
 
 TYPES = {"float32": "FLOAT", "uint8": "UINT8", "int8": "INT8"}
 
@@ -61,13 +61,9 @@ def preprocessing(spec: Preprocess) -> dict[str, str]:
 
 def door(spec: TensorSpec) -> str:
     """A Door of spec.hpp."""
-    if spec.dtype not in TYPES:
-        raise InputError(f"door '{spec.name}' is {spec.dtype}; the C++ example knows {', '.join(TYPES)}")
-    rows = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
-    q = spec.quantization
-    scale, zero = (q.scale, q.zero_point) if q else (1.0, 0)
-    kind = f"ONNX_TENSOR_ELEMENT_DATA_TYPE_{TYPES[spec.dtype]}"
-    return f"{{{quoted(spec.name)}, {kind}, {str(spec.layout == 'NHWC').lower()}, {rows}, {float(scale)!r}f, {zero}}}"
+    d = figures(spec, TYPES, "the C++ example")
+    kind = f"ONNX_TENSOR_ELEMENT_DATA_TYPE_{d.kind}"
+    return f"{{{quoted(spec.name)}, {kind}, {str(d.nhwc).lower()}, {d.rows}, {d.scale!r}f, {d.zero}}}"
 
 
 def quoted(text: str) -> str:

@@ -10,7 +10,7 @@ from ....core.tensor import TensorSpec
 from ..spec import Golden, Package, Ship, Stage
 from ..templates import fill
 from . import builders
-from .common import camel, inline, write, write_data
+from .common import camel, figures, inline, write, write_data
 from .cpp import preprocessing, quoted
 
 TYPES = {"float32": "float32", "int8": "int8", "uint8": "uint8"}
@@ -78,15 +78,10 @@ def swift(text: str) -> str:
 
 
 def _door(spec: TensorSpec) -> str:
-    if spec.dtype not in TYPES:
-        raise InputError(f"door '{spec.name}' is {spec.dtype}; the iOS package knows {', '.join(TYPES)}")
-    rows = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
-    axis = spec.shape.index("batch") if "batch" in spec.shape else 0
-    q = spec.quantization
-    scale, zero = (q.scale, q.zero_point) if q else (1.0, 0)
+    d = figures(spec, TYPES, "the iOS package")
     return (
-        f"Door(name: {swift(spec.name)}, type: .{TYPES[spec.dtype]}, nhwc: {str(spec.layout == 'NHWC').lower()}, "
-        f"batchAxis: {axis}, rows: {rows}, scale: {float(scale)!r}, zeroPoint: {zero})"
+        f"Door(name: {swift(spec.name)}, type: .{d.kind}, nhwc: {str(d.nhwc).lower()}, "
+        f"batchAxis: {d.axis}, rows: {d.rows}, scale: {d.scale!r}, zeroPoint: {d.zero})"
     )
 
 
