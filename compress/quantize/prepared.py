@@ -18,7 +18,7 @@ from .affine import bias_floor
 from .calibrate.sufficiency import Sufficiency, sufficiency
 from .lower import lower
 from .ops.role import Kind
-from .plan import Plan, make_plan
+from .plan import Plan, layer_name, make_plan
 from .quantizer import Calibration, quantizer
 from .torchao import pt2e, quiet
 
@@ -57,6 +57,14 @@ class Prepared:
         """The observers of activations, each once."""
         found = {id(m): m for m in self.graph.modules() if hasattr(m, "halves")}
         return list(found.values())
+
+    def not_finite(self) -> str:
+        """The first layer whose values were not all finite; "" where all were."""
+        for node in self.graph.graph.nodes:
+            observer = self.observer(node)
+            if observer is not None and any(h.histogram.skipped for h in getattr(observer, "halves", ())):
+                return layer_name(self._source(node))
+        return ""
 
     def sufficiency(self, samples: int) -> Sufficiency:
         """Whether the ``samples`` inputs seen tell the scales (see calibrate/sufficiency.py). One batch alone tells nothing."""

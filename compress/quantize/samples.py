@@ -43,4 +43,4 @@ def batches_of(samples: Samples, indices: Sequence[int], bundle: Bundle, size: i
         if fixed and len(chosen) < fixed:
             return
         inputs, _ = samples.batch(chosen)
-        yield tuple(torch.from_numpy(np.ascontiguousarray(x)) for x in inputs)
+        yield tuple(torch.tensor(np.asarray(x)) for x in inputs)

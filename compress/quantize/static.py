@@ -5,12 +5,12 @@ One quantized graph serves every runtime: its scales go to ONNX, OpenVINO and TF
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ...core.bundle import Bundle
+from ...core.bundle import Bundle, copy_graph
+from ...core.errors import DataError
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, Settings, passes
 from .calibrate import calibrators, register
@@ -94,7 +94,7 @@ class Quantize:
         graph = bundle.copy_graph()
         folded = lower(graph)
         mends = settings.rounding == "learned" or settings.bias_correction != "none"
-        floating = copy.deepcopy(graph) if mends else graph
+        floating = copy_graph(graph) if mends else graph
         prepared = prepare_lowered(graph, scheme, Calibration(settings.calibrator, settings.percentile), settings.keep_float)
         data = calibration_data(context)
         assert data is not None
@@ -102,6 +102,14 @@ class Quantize:
         for inputs in batches_of(data, chosen, bundle):
             done += prepared.feed([inputs])
             context.progress.step("calibrate", done, len(chosen))
+        if not done:
+            told = f"the model reads {bundle.signature.inputs[0].shape[0]} samples at once and '{data.source}' has {len(data)}"
+            raise DataError(f"there is nothing to calibrate on: {told}; give more samples")
+        broken = prepared.not_finite()
+        if broken:
+            raise DataError(
+                f"on '{data.source}' the model gives infinities or NaN first in {broken}; check the weights and the inputs' scale"
+            )
         enough = prepared.sufficiency(done)
         plan = prepared.plan
         graph = convert(prepared)

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
-ROWS = 1 << 15
+ROWS = 1 << 12
+ROWS_PER_WEIGHT = 16
 
 
 @dataclass(frozen=True)
 class Mended:
-    """One layer. ``rounding``: the layer's squared error after learned rounding as a share of that before (None: not done).
-    ``flipped``: the share of weights rounded the other way. ``bias``: the largest correction, as a share of the output's deviation."""
+    """One layer. ``rounding``: the layer's squared error after learned rounding as a share of that before (None: not done); the error that
+    reaches it from earlier layers is part of both. ``flipped``: the share of weights rounded the other way. ``bias``: the largest
+    correction, as a share of the output's deviation."""
 
     layer: str
     rounding: float | None = None
@@ -95,47 +97,70 @@ def _round(
     weight = weight_of(floating, twin.args[1])
     assert weight is not None
     product = product_of(twin, weight)
-    gram, cross, means = moments(product, real, quantized, seed)
+    seen = moments(product, real, quantized, seed)
     if centred:  # what is constant over the data will be in the bias
-        gram = gram - means[1].unsqueeze(2) * means[1].unsqueeze(1)
-        cross = cross - means[1].unsqueeze(2) * means[0].unsqueeze(1)
+        seen = seen.centred()
     matrix = product.matrix(weight.detach().double())
     scale = product.matrix(layer.scales().double().expand_as(weight))
     old = product.matrix(layer.weight.double())
     new = matrix.clone()
     before = after = constant = 0.0
     for g in range(product.groups):
-        integers, was, is_now = learned_rounding(matrix[g], scale[g], layer.maximum, gram[g], cross[g])
+        integers, was, is_now = learned_rounding(matrix[g], scale[g], layer.maximum, seen.gram[g], seen.cross[g])
         new[g] = integers
         before, after = before + float(was.sum()), after + float(is_now.sum())
-        constant += float(((matrix[g] @ gram[g]) * matrix[g]).sum())
+        constant += float(((matrix[g] @ seen.real[g]) * matrix[g]).sum())  # E |W x|^2, which the objective leaves out
     flipped = float((new != old).double().mean())
     layer.store(product.fold(new, weight).round())
-    # The objective leaves out E |W x|^2; with x close to x' it is close to that of G.
     share = (after + constant) / (before + constant) if before + constant > 0 else 1.0
     return round(share, 4), round(flipped, 4)
 
 
-def moments(product: Product, real: list[Tensor], quantized: list[Tensor], seed: int) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """G = E[x' x'^T], C = E[x' x^T] of each group and the means (E[x], E[x']), over at most about ``ROWS`` patches, float64.
+@dataclass(frozen=True)
+class Moments:
+    """Second moments of a layer's inputs over the data, (groups, D, D): ``gram`` E[x' x'^T], ``cross`` E[x' x^T], ``real`` E[x x^T];
+    x is the float model's input and x' the quantized one's. Means are (groups, D)."""
 
-    C is (groups, D, D) with x' along its rows, so that ``W C^T`` pairs the float weight with x.
-    """
+    gram: Tensor
+    cross: Tensor
+    real: Tensor
+    mean: Tensor
+    mean_real: Tensor
+
+    def centred(self) -> Moments:
+        """Covariances."""
+        m, r = self.mean, self.mean_real
+        return Moments(self.gram - _outer(m, m), self.cross - _outer(m, r), self.real - _outer(r, r), m * 0, r * 0)
+
+
+def _outer(a: Tensor, b: Tensor) -> Tensor:
+    return a.unsqueeze(2) * b.unsqueeze(1)
+
+
+def moments(product: Product, real: list[Tensor], quantized: list[Tensor], seed: int) -> Moments:
+    """Over random patches: 16 for each weight of an output channel, at least 4,096, where there are so many. Float64."""
     import torch
 
     samples = sum(len(x) for x in real)
-    per_sample = max(1, ROWS // samples)
+    width = product.patches(real[0][:1]).shape[2]
+    per_sample = max(1, max(ROWS, ROWS_PER_WEIGHT * width) // samples)
     random = np.random.default_rng(seed)
     sums: list[Tensor] = []
     count = 0
     for batch, batch_quantized in zip(real, quantized, strict=True):
+        chosen: tuple[list[Tensor], list[Tensor]] = ([], [])
         for x, y in zip(batch, batch_quantized, strict=True):
-            a, b = (product.patches(v.unsqueeze(0)).double() for v in (x, y))
-            if a.shape[1] > per_sample:
-                rows = torch.from_numpy(np.sort(random.choice(a.shape[1], per_sample, replace=False)))
-                a, b = a[:, rows], b[:, rows]
-            parts = [b.transpose(1, 2) @ b, b.transpose(1, 2) @ a, a.sum(1), b.sum(1)]
-            sums = [s + p for s, p in zip(sums, parts, strict=True)] if sums else parts
-            count += a.shape[1]
-    gram, cross, first, second = (s / count for s in sums)
-    return gram, cross, (first, second)
+            rows = None
+            for v, into in zip((x, y), chosen, strict=True):
+                patches = product.patches(v.unsqueeze(0))
+                if patches.shape[1] > per_sample:
+                    if rows is None:
+                        rows = torch.from_numpy(np.sort(random.choice(patches.shape[1], per_sample, replace=False)))
+                    patches = patches[:, rows]
+                into.append(patches)
+        a, b = (torch.cat(c, 1) for c in chosen)
+        across, turned = b.transpose(1, 2), a.transpose(1, 2)
+        parts = [t.double() for t in (across @ b, across @ a, turned @ a, b.sum(1), a.sum(1))]
+        sums = [s + p for s, p in zip(sums, parts, strict=True)] if sums else parts
+        count += a.shape[1]
+    return Moments(*(s / count for s in sums))

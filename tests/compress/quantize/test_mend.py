@@ -121,11 +121,11 @@ def test_integers_stay_within_the_scheme() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, math.inf), (0.0, 6.0), (-1.0, 1.0), (-math.inf, 0.5), (-math.inf, math.inf)])
 def test_a_clipped_normals_moments_are_those_of_samples(low: float, high: float) -> None:
     mean, variance = torch.tensor([0.3, -2.0, 4.0]).double(), torch.tensor([1.0, 4.0, 9.0]).double()
-    x = mean + variance.sqrt() * torch.randn(2_000_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = mean + variance.sqrt() * torch.randn(200_000, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     got = clipped_normal(mean, variance, low, high)
     clipped = x.clamp(low, high)
-    assert torch.allclose(got[0], clipped.mean(0), atol=0.01)
-    assert torch.allclose(got[1], clipped.var(0), atol=0.03)
+    assert torch.allclose(got[0], clipped.mean(0), atol=0.03)
+    assert torch.allclose(got[1], clipped.var(0), atol=0.1)
 
 
 def test_the_rectified_standard_normals_moments_are_known() -> None:

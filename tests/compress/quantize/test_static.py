@@ -19,7 +19,7 @@ from packlight.compress.quantize.affine import sqnr_db
 from packlight.compress.quantize.static import Quantize, QuantizeSettings, integer_layers
 from packlight.compress.quantize.torchao import installed
 from packlight.core.bundle import Bundle
-from packlight.core.errors import RecipeError
+from packlight.core.errors import DataError, RecipeError
 
 pytestmark = pytest.mark.skipif(not installed(), reason="torchao is not installed; quantization is an extra")
 
@@ -184,6 +184,17 @@ def test_calibration_needs_inputs(captured, avx2) -> None:
         run_passes(captured("superres"), [Quantize()], avx2())
 
 
+def test_too_few_samples_for_a_fixed_batch_and_values_that_are_not_finite_are_refused(avx2, noise, arrays) -> None:
+    fixed = Bundle.capture(nn.Conv2d(3, 4, 3).eval(), (torch.randn(8, 3, 8, 8),), free_batch=False)
+    with pytest.raises(DataError, match="reads 8 samples at once and 'memory' has 4"):
+        run_passes(fixed, [Quantize()], avx2(calib=noise(4, 3, 8, 8)))
+    free = Bundle.capture(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval(), (torch.randn(2, 3, 8, 8),))
+    spoilt = noise(4, 3, 8, 8).inputs[0].copy()
+    spoilt[1, 0, 0, 0] = np.inf
+    with pytest.raises(DataError, match="infinities or NaN first in input"):
+        run_passes(free, [Quantize()], avx2(calib=arrays(spoilt)))
+
+
 def test_quantizing_twice_and_quantizing_nothing_are_refused(quantized, avx2, noise) -> None:
     _, after = quantized("superres")
     with pytest.raises(RecipeError, match="quantized already"):
@@ -226,7 +237,6 @@ def _environment() -> dict[str, str]:
 def test_quantizing_warns_of_nothing(captured, avx2, noise, caplog) -> None:
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        warnings.filterwarnings("default", message=".*LeafSpec.*")  # torch's own, from copying any exported graph
         run_passes(captured("superres"), [Quantize()], avx2(calib=noise(4, 3, 24, 24)))
     assert not caplog.records
 
