@@ -20,6 +20,7 @@ from . import options as o
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of image inputs [the format's own].")
 @click.option("--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="Of int8 files.")
 @click.option("--opset", type=int, help="ONNX operator set.")
+@click.option("--strict-target", is_flag=True, help="Fail where a runtime of the target would leave operators to the CPU.")
 @o.seed
 @o.output
 @o.common
@@ -46,8 +47,9 @@ def export(**options: Any) -> None:
         Options(precision=p.strip(), batch=options["batch"], layout=options["layout"], doors=options["doors"], opset=options["opset"])
         for p in asked.split(",")
     ]
+    strict = options["strict_target"]
     with Console(options["verbose"]) as console, staged_folder(options["out"], force=options["force"]) as folder:
-        artifacts = export_precisions(bundle, splits, folder, formats, choices, target, options["seed"], console)
+        artifacts = export_precisions(bundle, splits, folder, formats, choices, target, options["seed"], console, strict_target=strict)
     if options["as_json"]:
         click.echo((options["out"] / "manifest.json").read_text(), nl=False)
         return

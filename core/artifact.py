@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from .coverage import Coverage
 from .errors import InputError
 from .files import inside, sha256, storage_errors
 from .history import Step
@@ -53,7 +54,8 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     ``file`` is relative to the manifest's folder; ``files`` lists every file that belongs to it (OpenVINO has two) with
     its sha256. ``bytes`` is their sum. ``signature`` describes the doors as stored. ``weights_sha256`` and ``history`` are the lineage.
-    ``notes`` are things the exporter decided that a user should know.
+    ``coverage`` says what the target's accelerators take of it, by their published lists. ``notes`` are things the exporter decided
+    that a user should know.
     """
 
     file: str
@@ -72,6 +74,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     parameters: int | None = None
     parity: tuple[Parity, ...] = ()
     ops: Ops | None = None
+    coverage: tuple[Coverage, ...] = ()
     history: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
 

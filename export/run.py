@@ -21,7 +21,7 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .prove import prove, references
-from .there import runs_there
+from .there import coverage, require_whole, runs_there
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -40,6 +40,7 @@ def export_bundle(
     samples: Samples | None = None,
     *,
     float_bundle: Bundle | None = None,
+    strict_target: bool = False,
     progress: Progress | None = None,
 ) -> list[Artifact]:
     """Writes ``bundle`` to ``folder`` in each of ``formats``, proven; returns the artifacts in that order.
@@ -47,7 +48,9 @@ def export_bundle(
     Everything that can be refused is refused before the first file is written: a format or precision that the target does not run
     (TargetError), a package that is missing (MissingDependencyError), what an exporter can't do (InputError, UnsupportedOpError).
     ``samples`` are the inputs of the proof; without them the bundle's own examples serve, and a note says so. ``float_bundle`` is the
-    float graph that an integer file is compared with beside its own. A file that fails its proof raises ParityError and is not left.
+    float graph that an integer file is compared with beside its own. Operators that a runtime of the target leaves to the CPU by its
+    published list are named in the notes and the manifest; with ``strict_target`` they raise GateError before the file is kept. A file that
+    fails its proof raises ParityError and is not left.
     """
     progress = progress or Silent()
     chosen = [exporter(name) for name in formats]
@@ -61,10 +64,13 @@ def export_bundle(
         with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as stage, storage_errors(folder):
             written = one.write(bundle, Path(stage), options, target)
             runtimes, refused = runs_there(written.file, one.name, options.precision, target, dict.fromkeys(written.ops.file, ""))
+            known_there = coverage(Path(stage) / written.file, one.name, options.precision, target)
+            if strict_target:
+                require_whole(written.file, target, known_there)
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known)
-            notes = (*written.notes, *refused, *told, *filter(None, [known.told]))
+            notes = (*written.notes, *refused, *(n for c in known_there for n in c.notes()), *told, *filter(None, [known.told]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
-            artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size))
+            artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there))
             for name in written.files:
                 shutil.move(inside(Path(stage), name), folder / name)
     progress.step(f"export {options.precision}", len(chosen), len(chosen))

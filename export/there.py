@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..core.errors import TargetError
+from ..core.coverage import Coverage
+from ..core.errors import GateError, TargetError
+from ..targets.coverage import lint
 
 if TYPE_CHECKING:
     from ..targets.target import Target
@@ -30,3 +33,20 @@ def runs_there(
         told = " | ".join(notes) or f"it has no runtime for {format} in {precision}"
         raise TargetError(f"target '{target.name}' can't run '{file}': {told}; choose another format or precision, or replace the layer")
     return tuple(dict.fromkeys(fit)), tuple(notes)
+
+
+def coverage(file: Path, format: str, precision: str, target: Target) -> tuple[Coverage, ...]:
+    """What each runtime of ``target`` that has a published operator list takes of ``file``, one entry a list."""
+    lists = dict.fromkeys(r.operators for r in target.runtimes_for(format, precision) if r.operators)
+    return tuple(lint(file, format, name) for name in lists)
+
+
+def require_whole(file: str, target: Target, found: Sequence[Coverage]) -> None:
+    """Raises GateError where a runtime of ``target`` leaves a part of ``file`` to the CPU."""
+    for one in found:
+        if not one.whole:
+            told = "; ".join(map(str, one.gaps[:3])) + (f"; and {len(one.gaps) - 3} more" if len(one.gaps) > 3 else "")
+            raise GateError(
+                f"'{file}': {one.elsewhere} of {one.operators} operators don't run in {one.runtime} of target '{target.name}': {told} "
+                f"(by {one.source}); leave out --strict-target to let the CPU run them"
+            )

@@ -32,8 +32,10 @@ def export_precisions(
     target: Target,
     seed: int,
     progress: Progress,
+    *,
+    strict_target: bool = False,
 ) -> list[Artifact]:
-    """Writes every choice in every format under ``folder``, with parity, and the manifest."""
+    """Writes every choice in every format under ``folder``, with parity, and the manifest. ``strict_target``: see ``export_bundle``."""
     from ..compress.passes import Context
     from ..export.run import export_bundle, write_manifest
 
@@ -44,7 +46,9 @@ def export_precisions(
     floating = None if bundle.quantized else folded(bundle, context)
     for options in choices:
         ready = _ready(bundle, floating, options.precision, calib, context)
-        artifacts += export_bundle(ready, folder, formats, options, target, samples, float_bundle=floating, progress=progress)
+        artifacts += export_bundle(
+            ready, folder, formats, options, target, samples, float_bundle=floating, strict_target=strict_target, progress=progress
+        )
     write_manifest(folder, artifacts)
     return artifacts
 

@@ -210,6 +210,8 @@ def _exercise(runtime: Runtime, target: Target, machine: Machine, probed: tuple[
         have = {d.partition(".")[0] for d in found.devices}
         ok = runtime.provider in have
         why = why if ok else f"this build has no {runtime.provider}; it has {', '.join(sorted(have))}"
+    elif ok and runtime.provider == "edgetpu":
+        ok, why = False, "the Edge TPU runs files compiled for it, on the board; xnnpack here can check the file they are compiled from"
     elif ok and runtime.provider == "gpu":
         ok, why = False, "the GPU delegate runs on the phone; xnnpack here can check the same file"
     if ok:

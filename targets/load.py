@@ -9,6 +9,7 @@ import msgspec
 
 from ..core.errors import TargetError
 from ..core.registry import unknown
+from .coverage.lists import load_list
 from .target import Target
 
 
@@ -59,6 +60,10 @@ def _check(target: Target, what: str) -> None:
         for precision in runtime.precisions:
             if precision not in ("fp32", "fp16", "int8"):
                 raise TargetError(f"{what}: {runtime.name} has unknown precision '{precision}'; known: fp32, fp16, int8")
+        if runtime.operators:
+            known = load_list(runtime.operators)
+            if known.format != runtime.format:
+                raise TargetError(f"{what}: operator list '{known.name}' is for {known.format}, {runtime.name} reads {runtime.format}")
     if not 1 <= target.quantization.weight_max <= 127:
         raise TargetError(f"{what}: weight_max is {target.quantization.weight_max}; it must be within 1 and 127")
     for figure in ("cores", "ram_bytes"):

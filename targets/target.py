@@ -26,14 +26,16 @@ class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """One way to run a file there.
 
     ``precisions`` are those whose kernels exist there; ``provider`` is an execution provider, device or delegate
-    ("CPUExecutionProvider", "GPU", "xnnpack"); ``refuses`` maps operators that it can't run (the format's own names) to the reason;
-    ``caveats`` are measured or documented facts a user should know, with their source.
+    ("CPUExecutionProvider", "GPU", "xnnpack"). ``operators`` names the published list of what it takes (``coverage/lists``, or a
+    .toml file): what is not on it falls back to the CPU, and the export says so. ``refuses`` maps operators that it can't run at all
+    (the format's own names) to the reason. ``caveats`` are measured or documented facts a user should know, with their source.
     """
 
     name: Literal["onnxruntime", "openvino", "litert", "tflite-runtime"]
     format: Literal["onnx", "openvino", "tflite"]
     precisions: tuple[str, ...]
     provider: str = ""
+    operators: str = ""
     refuses: dict[str, str] = {}
     caveats: tuple[str, ...] = ()
 

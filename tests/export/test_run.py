@@ -10,7 +10,7 @@ import torch
 from zoo import ZOO
 
 from packlight.core.artifact import Manifest
-from packlight.core.errors import InputError, MissingDependencyError, ParityError, TargetError
+from packlight.core.errors import GateError, InputError, MissingDependencyError, ParityError, TargetError
 from packlight.export import prove, run
 from packlight.export.exporter import Options
 from packlight.export.formats import exporter
@@ -30,7 +30,7 @@ def samples(rows: Any) -> Any:
 
 def test_an_artifact_says_everything(captured: Any, samples: Any, target: Target, tmp_path: Path) -> None:
     bundle = captured("superres").replace(task="restoration")
-    artifacts = run.export_bundle(bundle, tmp_path, ["onnx", "openvino"], Options(), target, samples)
+    artifacts = run.run.export_bundle(bundle, tmp_path, ["onnx", "openvino"], Options(), target, samples)
     assert [a.file for a in artifacts] == ["superres.fp32.onnx", "superres.fp32.xml"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["superres.fp32.bin", "superres.fp32.onnx", "superres.fp32.xml"]
     for artifact in artifacts:
@@ -150,3 +150,17 @@ def test_groups_are_filled_up_and_cut() -> None:
     x = np.arange(20, dtype=np.float32).reshape(10, 2)
     np.testing.assert_array_equal(prove.in_groups(double, [x], signature)[0], 2 * x)
     assert sizes == [4, 4, 4]
+
+
+def test_what_falls_back_to_the_cpu_is_named(tmp_path: Path, captured) -> None:
+    """Core ML's list has no Pad: the artifact says so, and strictly it is an error that leaves no file."""
+    bundle, target = captured("cyclegan"), load_target("ios-arm64")
+    (artifact,) = run.export_bundle(bundle, tmp_path, ["onnx"], Options(), target)
+    (found,) = artifact.coverage
+    assert found.list == "coreml-mlprogram"
+    assert [g.op for g in found.gaps] == ["Pad"]
+    assert any(note.startswith("not in Core ML (MLProgram): Pad (net.0/Pad and 3 more): it is not on the list") for note in artifact.notes)
+    (tmp_path / "strict").mkdir()
+    with pytest.raises(GateError, match=r"4 of 27 operators don't run in Core ML \(MLProgram\) of target 'ios-arm64': Pad"):
+        run.export_bundle(bundle, tmp_path / "strict", ["onnx"], Options(), target, strict_target=True)
+    assert not list((tmp_path / "strict").iterdir())
