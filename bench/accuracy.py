@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from ..core.errors import DataError
 from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric
-from ..core.tensor import from_door
+from ..core.tensor import from_door, rows_axis
 from ..targets.link.link import Link
 from ..tasks.samples import Samples
 from ..tasks.task import Task
 from .plan import BenchOptions
 from .session import Pusher, Subject, subjects_of
-from .stage import Stage, batch_axis, fixed_rows
+from .stage import Stage, fixed_rows
 
 BATCH_BYTES = 4 << 20
 MAX_ROWS = 128
@@ -83,7 +83,7 @@ def _score(
             for name, spec in zip(answer["files"], signature.outputs, strict=True):
                 link.pull(f"{session.home}/{name}", Path(folder) / name)
                 stored = np.load(Path(folder) / name, allow_pickle=False)
-                outputs.append(np.moveaxis(from_door(stored, spec), 0, batch_axis(spec)) if batch_axis(spec) else from_door(stored, spec))
+                outputs.append(np.moveaxis(from_door(stored, spec), 0, rows_axis(spec)) if rows_axis(spec) else from_door(stored, spec))
     finally:
         session.stop()
     progress.step(label, stage.count, stage.count)

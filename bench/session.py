@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 from ..core.artifact import Artifact
 from ..core.errors import DataError, InputError, LacksError, MissingDependencyError, PacklightError, StorageError, TargetError
+from ..core.tensor import rows_axis
 from ..targets.link.link import Link, Process
 from . import agent
 from .plan import BenchOptions
-from .stage import Stage, batch_axis
+from .stage import Stage
 
 
 class Subject(NamedTuple):
@@ -113,7 +114,7 @@ class Pusher:
             self.push(subject.folder / name, f"{home}/{name}")
         inputs = []
         for spec, file in zip(artifact.signature.inputs, stage.files(artifact.signature), strict=True):
-            inputs.append({"file": f"../{self.push(file, f'inputs/{file.name}')}", "axis": batch_axis(spec)})
+            inputs.append({"file": f"../{self.push(file, f'inputs/{file.name}')}", "axis": rows_axis(spec)})
         plan = {
             "schema": agent.SCHEMA,
             "runtime": subject.runtime,
@@ -123,7 +124,7 @@ class Pusher:
             "threads": threads,
             "affinity": list(options.affinity) if options.affinity else None,
             "inputs": inputs,
-            "outputs": [{"axis": batch_axis(spec)} for spec in artifact.signature.outputs],
+            "outputs": [{"axis": rows_axis(spec)} for spec in artifact.signature.outputs],
             "rows": rows,
             "session": self._session,
             "wait_s": options.wait_s,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import DataError
 from ..core.files import storage_errors
-from ..core.tensor import Signature, TensorSpec, to_door
+from ..core.tensor import Signature, TensorSpec, rows_axis, to_door
 from ..tasks.samples import Samples, batches
 
 CHUNK = 512
@@ -28,21 +28,16 @@ class Staged(msgspec.Struct, frozen=True):
     count: int
 
 
-def batch_axis(spec: TensorSpec) -> int:
-    """The axis that counts samples: the one named "batch", else the first."""
-    return spec.shape.index("batch") if "batch" in spec.shape else 0
-
-
 def fixed_rows(signature: Signature) -> int | None:
     """The batch that the file insists on, or None where it is free."""
     spec = signature.inputs[0]
-    size = spec.shape[batch_axis(spec)] if spec.shape else 1
+    size = spec.shape[rows_axis(spec)] if spec.shape else 1
     return size if isinstance(size, int) else None
 
 
 def any_rows(spec: TensorSpec) -> TensorSpec:
     """The same door with a free batch."""
-    axis = batch_axis(spec)
+    axis = rows_axis(spec)
     return msgspec.structs.replace(spec, shape=(*spec.shape[:axis], "batch", *spec.shape[axis + 1 :]))
 
 
@@ -73,7 +68,7 @@ class Stage:
             for key, (index, spec) in doors.items():
                 if index >= len(arrays):
                     raise DataError(f"the file wants {index + 1} or more inputs, the samples have {len(arrays)}")
-                door, axis = to_door(arrays[index], spec), batch_axis(spec)
+                door, axis = to_door(arrays[index], spec), rows_axis(spec)
                 if key not in open_files:
                     self._files[key] = self.folder / f"input_{len(self._files)}.npy"
                     shape = (*door.shape[:axis], self.count, *door.shape[axis + 1 :])

@@ -56,7 +56,13 @@ def preprocess(image: NDArray[np.uint8], spec: Preprocess) -> NDArray[np.float32
     """
     import numpy as np
 
-    pixels: NDArray[np.float32] = np.asarray(geometry(image, spec), np.float32) / np.float32(255)
+    return normalise(np.asarray(geometry(image, spec), np.float32) / np.float32(255), spec)
+
+
+def normalise(pixels: NDArray[np.float32], spec: Preprocess) -> NDArray[np.float32]:
+    """The part in real numbers: (H, W, C) on [0, 1] -> (x - mean) / std as float32 (C, H, W). ``pixels`` may be changed."""
+    import numpy as np
+
     if spec.mean:
         pixels -= np.asarray(spec.mean, np.float32)
     if spec.std:

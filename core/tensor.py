@@ -30,7 +30,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     ``shape`` holds sizes and, for free axes, names (``("batch", 3, 32, 32)``). ``layout`` names the axes of an image
     ("NCHW", "NHWC") and is "" for anything else. ``range`` is what real values may take, where known.
-    ``quantization`` is set for integer doors only.
+    ``quantization`` is set for integer doors only. ``rows`` is the axis that counts samples, where it has no name of its own ("batch").
     """
 
     name: str
@@ -39,6 +39,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     layout: str = ""
     range: tuple[float, float] | None = None
     quantization: DoorQuantization | None = None
+    rows: int = 0
 
     @property
     def free_axes(self) -> tuple[str, ...]:
@@ -51,10 +52,16 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     def fixed(self, **sizes: int) -> TensorSpec:
         """The same spec with the named free axes given a size."""
-        return msgspec.structs.replace(self, shape=tuple(sizes.get(a, a) if isinstance(a, str) else a for a in self.shape))
+        shape = tuple(sizes.get(a, a) if isinstance(a, str) else a for a in self.shape)
+        return msgspec.structs.replace(self, shape=shape, rows=rows_axis(self))
 
     def __str__(self) -> str:
         return f"{self.name} {self.dtype}[{', '.join(map(str, self.shape))}]{' ' + self.layout if self.layout else ''}"
+
+
+def rows_axis(spec: TensorSpec) -> int:
+    """The axis that counts samples: the one named "batch", else the one that the spec states."""
+    return spec.shape.index("batch") if "batch" in spec.shape else spec.rows
 
 
 class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -99,3 +106,11 @@ def from_door(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     if spec.layout == "NHWC" and value.ndim == 4:
         value = np.ascontiguousarray(value.transpose(0, 3, 1, 2))
     return value
+
+
+def rows_first(value: Any, spec: TensorSpec) -> Any:
+    """An array or tensor with the axis that counts samples in front."""
+    axis = rows_axis(spec)
+    if not axis:
+        return value
+    return value.movedim(axis, 0) if hasattr(value, "movedim") else value.transpose(axis, *(a for a in range(value.ndim) if a != axis))

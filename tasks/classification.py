@@ -9,7 +9,7 @@ from ..core.errors import DataError
 from ..core.report import Metric
 from ..core.verdict import YES, Verdict, no
 from .samples import gather_targets
-from .task import tasks
+from .task import Given, TaskSettings, Truth, tasks
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +19,21 @@ if TYPE_CHECKING:
     from .samples import Samples
 
 
+class ClassificationSettings(TaskSettings, frozen=True, kw_only=True):
+    """There is nothing to set."""
+
+
 class Classification:
     """The model's first output holds one score a class (logits, log-probabilities or probabilities); the highest one wins."""
 
-    name = "classification"
+    Settings = ClassificationSettings
     metric = "top1"
     unit = "%"
     higher_is_better = True
+    truth: Truth = "data"
+
+    def __init__(self, settings: ClassificationSettings, given: Given) -> None:
+        self.name = given.name
 
     def fits(self, signature: Signature, samples: Samples) -> Verdict:
         output = signature.outputs[0]
@@ -85,9 +93,21 @@ class Classification:
         hits: NDArray[Any] = scores.argmax(1) == target
         return hits.astype("float64")
 
+    def figures(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        return {self.metric: self.per_sample(outputs, target)}
+
     def answers(self, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
         answers: NDArray[Any] = outputs[0].argmax(1)
         return answers
+
+    def truths(self, target: NDArray[Any]) -> NDArray[Any]:
+        return target
+
+    def numbers(self, target: NDArray[Any]) -> NDArray[Any]:
+        return target
+
+    def picture(self, value: NDArray[Any], *, truth: bool = False) -> None:
+        return None
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
@@ -124,4 +144,4 @@ def _labels_fit(targets: NDArray[Any], classes: int, source: str) -> Verdict:
     return YES
 
 
-tasks.register("classification")(Classification())
+tasks.register("classification")(Classification)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.progress import Progress, Silent
-from .samples import Samples, batches
+from ..core.tensor import rows_first
+from .samples import Samples, batches, joined
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 def outputs_of(
     bundle: Bundle, samples: Samples, *, batch: int = 128, limit: int | None = None, label: str = "torch", progress: Progress | None = None
 ) -> tuple[tuple[NDArray[Any], ...], NDArray[Any] | None]:
-    """The outputs of the graph for all samples, one array per model output, and the targets (None where unlabelled).
+    """The outputs of the graph for all samples, rows first, one array per model output (an object array where samples differ in size),
+    and the targets (None where unlabelled).
 
     Runs in batches of ``batch`` (of one where the graph's batch is fixed to one).
     """
@@ -35,10 +37,9 @@ def outputs_of(
         if first != "batch" and rows < size:  # a fixed batch: fill up by repeating the last row, and drop those outputs
             inputs = tuple(np.concatenate([x, np.repeat(x[-1:], size - rows, axis=0)]) for x in inputs)
         result = bundle.run(*(torch.from_numpy(x) for x in inputs))
-        outputs.append([o.numpy()[:rows] for o in result])
+        outputs.append([rows_first(o, spec).numpy()[:rows] for o, spec in zip(result, bundle.signature.outputs, strict=True)])
         if target is not None:
             targets.append(target)
         done += rows
         progress.step(label, done, count)
-    joined = tuple(np.concatenate(column) for column in zip(*outputs, strict=True))
-    return joined, np.concatenate(targets) if targets else None
+    return tuple(joined(column) for column in zip(*outputs, strict=True)), joined(targets) if targets else None

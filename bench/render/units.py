@@ -76,6 +76,7 @@ def points(reference: Metric) -> str:
 def metric_name(value: Metric | None) -> str:
     """The metric's name as people write it."""
     known = {"top1": "top-1", "top5": "top-5", "psnr": "PSNR", "ssim": "SSIM", "miou": "mIoU", "map": "mAP"}
+    known |= {"word_accuracy": "word accuracy"}
     return "metric" if value is None else known.get(value.name, value.name)
 
 

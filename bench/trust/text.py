@@ -7,18 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ...tasks.measures.text import edits
 from .result import Length, Text
 from .values import mean_bca
-
-
-def edits(a: str, b: str) -> int:
-    """Levenshtein's distance: insertions, deletions and substitutions."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        last, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            last, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, last + (x != y))
-    return row[-1]
 
 
 def all_edits(answers: Sequence[str], truth: Sequence[str]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_ORIENTATION = 0x0112  # EXIF
 _PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
 
 
@@ -77,19 +78,33 @@ class FolderSamples:
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
-    """uint8 (H, W, 1), (H, W, 3) or (H, W, 4); a file that can't be decoded raises DataError with its name."""
+    """uint8 (H, W, 1), (H, W, 3) or (H, W, 4), upright (its EXIF orientation undone), as every viewer shows it; a file that can't be
+    decoded raises DataError with its name."""
     import numpy as np
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(file) as picture:
             if picture.mode not in _PLAIN_MODES:
                 raise DataError(f"image '{file}' has mode {picture.mode}, not 8 bits a channel; convert it")
             wanted = "L" if picture.mode in ("1", "L") else "RGBA" if "A" in picture.mode or "transparency" in picture.info else "RGB"
-            image = np.asarray(picture.convert(wanted))
+            image = np.asarray(ImageOps.exif_transpose(picture).convert(wanted))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"image '{file}' can't be decoded: {error}; replace or remove it") from error
     return image[:, :, None] if image.ndim == 2 else image
+
+
+def image_size(file: Path) -> tuple[int, int]:
+    """Height and width as ``read_image`` gives them, from the file's head alone."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as picture:
+            turned = picture.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            width, height = picture.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise DataError(f"image '{file}' can't be decoded: {error}; replace or remove it") from error
+    return (width, height) if turned else (height, width)
 
 
 def scan(folder: Path, spec: Preprocess | None, classes: tuple[str, ...] = ()) -> FolderSamples:

@@ -8,10 +8,11 @@ from packlight.bench.trust import slices
 from packlight.bench.trust.calibration import calibration, confidence, ece, mean_interval, probabilities
 from packlight.bench.trust.certify import certify
 from packlight.bench.trust.gate import trust_labels, trust_text, trust_values
-from packlight.bench.trust.text import edits, text
+from packlight.bench.trust.text import text
 from packlight.bench.trust.values import mean_bca, mean_loss_p, values
 from packlight.core.errors import DataError, RecipeError
 from packlight.core.trust import TrustLimits
+from packlight.tasks.measures.text import edits
 
 CLASSES = 10
 
