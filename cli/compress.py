@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 @o.data
 @o.preprocessing
 @click.option("--target", required=True, metavar="TARGET", help="A known target (see 'packlight targets') or a profile.toml.")
-@click.option("--recipe", default="int8", show_default=True, metavar="NAME|FILE", help="int8, prune50-int8, fp16, or a recipe.toml.")
+@click.option(
+    "--recipe",
+    default="int8",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="int8, prune50-int8, qat-int8, prune50-qat, fp16, or a recipe.toml.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="PASS.SETTING=VALUE", help="Change one setting of the recipe; may be repeated.")
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
 @click.option("--max-drop", type=float, metavar="POINTS", help="Fail (exit 1) where a file loses more of the metric.")

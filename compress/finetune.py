@@ -21,7 +21,7 @@ from ..core.verdict import YES, Verdict, no
 from ..tasks.samples import gather_targets
 from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
-from .train import fit
+from .train import Trained, fit
 from .training.augment import Augment
 from .training.settings import Count, Positive, Share, TrainSettings
 
@@ -68,47 +68,52 @@ class Finetune:
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         began = time.monotonic()
-        settings, task, train = self.settings, context.task, context.train
-        assert task is not None
-        assert train is not None
         graph = bundle.copy_graph()
-        teacher, told = None, {"teacher": None}
-        if context.teacher is not None and (settings.alpha > 0 or settings.hints):
-            teacher, told = make_teacher(
-                settings.loss,
-                settings.hints,
-                bundle,
-                context.teacher,
-                task,
-                alpha=settings.alpha,
-                temperature=settings.temperature,
-                views=settings.views,
-                seed=context.seed,
-            )
-        plan = augmentation(settings.augment, bundle, context)
-        context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
-        trained = fit(
-            graph,
-            len(bundle.signature.outputs),
-            settings,
-            task,
-            train,
-            context.val,
-            plan=plan,
-            teacher=teacher,
-            seed=context.seed,
-            work=context.work,
-            label=self.name,
-            progress=context.progress,
-            began=began,
-        )
-        changes = {**trained.changes(), "augment": str(plan), **told}
+        trained, changes = train(bundle.replace(graph=graph), self.settings, context, self.name, began)
         if trained.best_epoch == 0 and context.val is not None:
             return PassResult(bundle, False, {**changes, "why": "no epoch scored better on the validation data than what came in"})
         return PassResult(bundle.replace(graph=graph), True, changes)
 
     def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
         return same_shape(before, after)
+
+
+def train(bundle: Bundle, settings: FinetuneSettings, context: Context, label: str, began: float) -> tuple[Trained, dict[str, Any]]:
+    """Trains the graph of ``bundle`` in place, a free copy; how it went, and what the history says of it."""
+    task, data = context.task, context.train
+    assert task is not None
+    assert data is not None
+    teacher, told = None, {"teacher": None}
+    if context.teacher is not None and (settings.alpha > 0 or settings.hints):
+        teacher, told = make_teacher(
+            settings.loss,
+            settings.hints,
+            bundle,
+            context.teacher,
+            task,
+            alpha=settings.alpha,
+            temperature=settings.temperature,
+            views=settings.views,
+            seed=context.seed,
+        )
+    plan = augmentation(settings.augment, bundle, context)
+    context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
+    trained = fit(
+        bundle.graph,
+        len(bundle.signature.outputs),
+        settings,
+        task,
+        data,
+        context.val,
+        plan=plan,
+        teacher=teacher,
+        seed=context.seed,
+        work=context.work,
+        label=label,
+        progress=context.progress,
+        began=began,
+    )
+    return trained, {**trained.changes(), "augment": str(plan), **told}
 
 
 def trainable(bundle: Bundle, context: Context, settings: TrainSettings) -> Verdict:

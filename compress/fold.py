@@ -58,16 +58,38 @@ def normalization(graph: GraphModule, node: Node) -> tuple[Tensor, Tensor] | Non
     return scale, shift if b is None else shift + b.detach().to(torch.float64)
 
 
+Stored = tuple[str, "Tensor"]
+"""A tensor with its name in the graph."""
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A layer and its BatchNorm as they were before folding; ``axis`` of the weight holds the output channels."""
+
+    weight: Stored
+    bias: Stored | None
+    gamma: Stored | None
+    beta: Stored | None
+    mean: Stored
+    variance: Stored
+    momentum: float
+    epsilon: float
+    axis: int
+    groups: int
+
+
 @dataclass(frozen=True)
 class Folded:
     """``folded`` maps a BatchNorm's layer to the layer it went into; ``kept`` maps one that stays to the reason.
 
-    ``statistics`` maps the node of a layer with a folded BatchNorm to the mean and deviation (beta, |gamma|) of its output per channel.
+    ``statistics`` maps the node of a layer with a folded BatchNorm to the mean and deviation (beta, |gamma|) of its output per channel;
+    ``apart`` maps it to what the two were.
     """
 
     folded: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    apart: dict[str, Apart] = field(default_factory=dict)
 
 
 def fold_graph(graph: GraphModule) -> Folded:
@@ -85,6 +107,7 @@ def fold_graph(graph: GraphModule) -> Folded:
             done.kept[name] = why
             continue
         done.statistics[str(layer.name)] = _statistics(graph, node)
+        done.apart[str(layer.name)] = _apart(graph, layer, node)
         _fold(graph, layer, node)
         done.folded[name] = layer_of(layer) or str(layer.name)
     drop_dead(graph)
@@ -99,6 +122,35 @@ def _statistics(graph: GraphModule, norm: Node) -> tuple[Tensor, Tensor]:
     gamma, beta = weight_of(graph, norm.args[1]), weight_of(graph, norm.args[2])
     shift = torch.zeros_like(mean) if beta is None else beta.detach()
     return shift.double(), (torch.ones_like(mean) if gamma is None else gamma.detach().abs()).double()
+
+
+def _apart(graph: GraphModule, layer: Node, norm: Node) -> Apart:
+    def stored(node: Any) -> Stored | None:
+        value = weight_of(graph, node)
+        return None if value is None else (str(node.target), value)
+
+    weight, mean, variance = stored(layer.args[1]), stored(norm.args[3]), stored(norm.args[4])
+    assert weight is not None
+    assert mean is not None
+    assert variance is not None
+    return Apart(
+        weight=weight,
+        bias=stored(layer.args[2]) if len(layer.args) > 2 else None,
+        gamma=stored(norm.args[1]),
+        beta=stored(norm.args[2]),
+        mean=mean,
+        variance=variance,
+        momentum=float(norm.args[6]),  # type: ignore[arg-type]
+        epsilon=float(norm.args[7]),  # type: ignore[arg-type]
+        axis=_channel_axes()[layer.target],
+        groups=_groups(layer),
+    )
+
+
+def _groups(layer: Node) -> int:
+    """Of a transposed convolution, whose weight is (in, out / groups, ...); 1 for the others, whose first axis is the outputs."""
+    transposed = "conv_transpose" in str(layer.target)
+    return int(layer.args[6]) if transposed and len(layer.args) > 6 else 1  # type: ignore[arg-type]
 
 
 def _channel_axes() -> dict[Any, int]:
@@ -138,10 +190,8 @@ def _fold(graph: GraphModule, layer: Node, norm: Node) -> None:
     assert weight is not None
     bias_node = layer.args[2] if len(layer.args) > 2 else None
     bias = weight_of(graph, bias_node)
-    transposed = "conv_transpose" in str(layer.target)
-    groups = int(layer.args[6]) if transposed and len(layer.args) > 6 else 1  # type: ignore[arg-type]
     old = None if bias is None else bias.detach().double()
-    folded, shift = fold_affine(weight.detach().double(), old, *terms, _channel_axes()[layer.target], groups)
+    folded, shift = fold_affine(weight.detach().double(), old, *terms, _channel_axes()[layer.target], _groups(layer))
     name = str(layer.args[1].target)  # type: ignore[union-attr]
     set_weight(graph, name, torch.nn.Parameter(folded.to(weight.dtype), requires_grad=weight.requires_grad))
     value = torch.nn.Parameter(shift.to(weight.dtype), requires_grad=weight.requires_grad)

@@ -60,7 +60,8 @@ def observers() -> Any:
             return torch.tensor([chosen.scale], dtype=torch.float32), torch.tensor([chosen.zero_point], dtype=torch.int64)
 
     class WeightPerTensor(base):
-        """Symmetric scale of a weight; ``floor`` (one value, or one per channel) keeps its bias within int32."""
+        """Symmetric scale of a weight; ``floor`` (one value, or one per channel) keeps its bias within int32; ``given`` are scales that
+        were learned in training, None where the weight's own range counts."""
 
         axis: int | None = None
 
@@ -70,6 +71,7 @@ def observers() -> Any:
             self.axis = self.ch_axis = ch_axis
             self.weight: Any = None
             self.floor: Any = 0.0
+            self.given: Any = None
 
         def forward(self, w: Tensor) -> Tensor:
             self.weight = w.detach()
@@ -77,7 +79,9 @@ def observers() -> Any:
 
         def scales(self) -> Any:
             """float32, one per channel or one in all."""
-            scales = weight_scales(self.weight.cpu().numpy(), self.axis, self.quant_max)
+            scales = self.given
+            if scales is None:
+                scales = weight_scales(self.weight.cpu().numpy(), self.axis, self.quant_max)
             floor = self.floor if self.axis is not None else np.max(self.floor)
             return np.maximum(scales, floor).astype(np.float32)
 

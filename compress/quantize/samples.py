@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...core.errors import DataError
+
 if TYPE_CHECKING:
     from ...core.bundle import Bundle
     from ...tasks.samples import Samples
     from ..passes import Context
+    from .prepared import Prepared
 
 BATCH = 32
 
@@ -44,3 +47,21 @@ def batches_of(samples: Samples, indices: Sequence[int], bundle: Bundle, size: i
             return
         inputs, _ = samples.batch(chosen)
         yield tuple(torch.tensor(np.asarray(x)) for x in inputs)
+
+
+def calibrate_on(prepared: Prepared, bundle: Bundle, context: Context, count: int) -> int:
+    """Feeds ``count`` calibration samples (all where there are fewer); how many it were. None at all, or values that are not finite,
+    raise DataError."""
+    data = calibration_data(context)
+    assert data is not None
+    chosen, done = draw(count, len(data), context.seed), 0
+    for inputs in batches_of(data, chosen, bundle):
+        done += prepared.feed([inputs])
+        context.progress.step("calibrate", done, len(chosen))
+    if not done:
+        told = f"the model reads {bundle.signature.inputs[0].shape[0]} samples at once and '{data.source}' has {len(data)}"
+        raise DataError(f"there is nothing to calibrate on: {told}; give more samples")
+    broken = prepared.not_finite()
+    if broken:
+        raise DataError(f"on '{data.source}' the model gives infinities or NaN first in {broken}; check the weights and the inputs' scale")
+    return done

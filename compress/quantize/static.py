@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ...core.bundle import Bundle, copy_graph
-from ...core.errors import DataError
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, Settings, passes
 from .calibrate import calibrators, register
@@ -18,7 +17,7 @@ from .calibrate.sufficiency import Sufficiency
 from .lower import lower
 from .prepared import convert, prepare_lowered
 from .quantizer import Calibration
-from .samples import batches_of, calibration_data, draw
+from .samples import batches_of, calibrate_on, calibration_data, draw
 from .torchao import installed
 
 if TYPE_CHECKING:
@@ -74,20 +73,13 @@ class Quantize:
         self.settings = settings
 
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
-        if bundle.quantized is not None:
-            return no("the model is quantized already; start from its float form")
-        if calibration_data(context) is None:
-            return no("there are no inputs to calibrate on; give some with --calib or --data (32 unlabelled images are enough)")
+        verdict = quantizable(bundle, context)
         operators = {str(n.target) for n in bundle.graph.graph.nodes}
-        if not any(o.startswith(_LAYERS) for o in operators):
-            return no("the model has no convolution or linear layer to quantize")
-        if self.settings.bias_correction == "analytic" and "aten.batch_norm.default" not in operators:
+        if verdict and self.settings.bias_correction == "analytic" and "aten.batch_norm.default" not in operators:
             return no(
                 "analytic bias correction reads BatchNorm's statistics, but none is left; leave out 'fold-batchnorm', or say empirical"
             )
-        if not installed():
-            return no("torchao is not installed; install it with: pip install 'packlight[quantize]'")
-        return YES
+        return verdict
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         settings, scheme = self.settings, context.target.quantization
@@ -96,20 +88,7 @@ class Quantize:
         mends = settings.rounding == "learned" or settings.bias_correction != "none"
         floating = copy_graph(graph) if mends else graph
         prepared = prepare_lowered(graph, scheme, Calibration(settings.calibrator, settings.percentile), settings.keep_float)
-        data = calibration_data(context)
-        assert data is not None
-        chosen, done = draw(settings.samples, len(data), context.seed), 0
-        for inputs in batches_of(data, chosen, bundle):
-            done += prepared.feed([inputs])
-            context.progress.step("calibrate", done, len(chosen))
-        if not done:
-            told = f"the model reads {bundle.signature.inputs[0].shape[0]} samples at once and '{data.source}' has {len(data)}"
-            raise DataError(f"there is nothing to calibrate on: {told}; give more samples")
-        broken = prepared.not_finite()
-        if broken:
-            raise DataError(
-                f"on '{data.source}' the model gives infinities or NaN first in {broken}; check the weights and the inputs' scale"
-            )
+        done = calibrate_on(prepared, bundle, context, settings.samples)
         enough = prepared.sufficiency(done)
         plan = prepared.plan
         graph = convert(prepared)
@@ -126,25 +105,14 @@ class Quantize:
         changes = {
             "int8_layers": len(plan.layers()),
             "calibrated_on": done,
-            "calibration": _told(enough),
+            "calibration": told_of(enough),
             "float": plan.kept_float(),
             **mended,
         }
         return PassResult(bundle.replace(graph=graph, quantized=quantized), True, changes)
 
     def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
-        """Every layer that is called int8 reads int8 weights within the scheme, and some layer does."""
-        if after.quantized is None:
-            return no("the result does not say how it is quantized")
-        named = set(after.quantized["layers"])
-        if not named:
-            return no("no layer became integer: " + "; ".join(f"{k}: {v}" for k, v in after.quantized["float"].items()))
-        missing = named - integer_layers(after, context.target.quantization.weight_max)
-        if missing:
-            return no(f"these layers were to be int8 but are not: {', '.join(sorted(missing))}")
-        if after.signature != before.signature:
-            return no("the signature changed")
-        return YES
+        return is_integer(before, after, context)
 
     def _mend(self, integer: Bundle, floating: GraphModule, folded: Folded, context: Context) -> dict[str, Any]:
         """Corrects biases and roundings of the integer graph in place; what came of it, for the history."""
@@ -173,7 +141,36 @@ class Quantize:
         return told
 
 
-def _told(enough: Sufficiency) -> dict[str, Any]:
+def quantizable(bundle: Bundle, context: Context) -> Verdict:
+    """Whether there is something to quantize, and something to calibrate it on."""
+    if bundle.quantized is not None:
+        return no("the model is quantized already; start from its float form")
+    if calibration_data(context) is None:
+        return no("there are no inputs to calibrate on; give some with --calib or --data (32 unlabelled images are enough)")
+    operators = {str(n.target) for n in bundle.graph.graph.nodes}
+    if not any(o.startswith(_LAYERS) for o in operators):
+        return no("the model has no convolution or linear layer to quantize")
+    if not installed():
+        return no("torchao is not installed; install it with: pip install 'packlight[quantize]'")
+    return YES
+
+
+def is_integer(before: Bundle, after: Bundle, context: Context) -> Verdict:
+    """Every layer that is called int8 reads int8 weights within the scheme, and some layer does."""
+    if after.quantized is None:
+        return no("the result does not say how it is quantized")
+    named = set(after.quantized["layers"])
+    if not named:
+        return no("no layer became integer: " + "; ".join(f"{k}: {v}" for k, v in after.quantized["float"].items()))
+    missing = named - integer_layers(after, context.target.quantization.weight_max)
+    if missing:
+        return no(f"these layers were to be int8 but are not: {', '.join(sorted(missing))}")
+    if after.signature != before.signature:
+        return no("the signature changed")
+    return YES
+
+
+def told_of(enough: Sufficiency) -> dict[str, Any]:
     return {"spread": enough.spread, "worst": enough.worst, "enough_samples": enough.enough, "sufficient": enough.ok}
 
 

@@ -46,6 +46,9 @@ CASES: dict[str, Case] = {
     "fold-batchnorm": Case(),
     "equalize": Case(needs=("calib",)),
     "quantize": Case({"samples": 32}, needs=("calib",), imports="torchao"),
+    "qat": Case(
+        {"epochs": 1, "batch-size": 16, "samples": 32, "augment": "none", "min-steps": 4}, needs=("train", "task"), imports="torchao"
+    ),
     "prune": Case({"macs": 0.6}),
     "reestimate-batchnorm": Case({"images": 64, "batch": 32}, needs=("calib",)),
     "distill": Case(

@@ -1,0 +1,1 @@
+"""Training with the rounding in place: the same plan, scales and converted graph as static quantization."""
