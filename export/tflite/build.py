@@ -12,6 +12,8 @@ from .lower import Site, entry
 from .passes import prune
 from .plan import Plan, Quant
 
+_TYPES = {"float32", "bool", "uint8", "int8", "int16", "int32", "int64", "none"}
+
 
 def build(graph: Graph, *, layout: Literal["NCHW", "NHWC"] = "NHWC", integer_doors: bool = False) -> Plan:
     """The plan of ``graph``. Images (rank four) pass the doors in ``layout``; everything else in torch's order.
@@ -44,6 +46,10 @@ def lower_op(builder: Builder, op: Op) -> None:
     if found is None:
         remedy = "write the layer with other operators, or export to ONNX or OpenVINO"
         raise UnsupportedOpError("the TFLite exporter", op.name, op.layer or op.label, "it has no TFLite counterpart here", remedy)
+    for output in op.outputs:
+        if output.dtype not in _TYPES:
+            why, remedy = f"it gives {output.dtype} numbers, which TFLite kernels don't take", "cast the model to float32 and keep integers"
+            raise UnsupportedOpError("the TFLite exporter", op.name, op.layer or op.label, why, remedy)
     builder.layer = op.layer
     integer = _integer(op)
     q = None

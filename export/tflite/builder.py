@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ...core.errors import UnsupportedOpError
 from .graph import Read, Value
 from .layout import Order, identity, moves, same_memory, stored
 from .plan import Instruction, Plan, Quant, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_UNREAD = "don't read this output of the layer"
 
 Form = tuple[Order, "Quant | None"]
 
@@ -180,6 +183,8 @@ class Builder:
         value = read.value
         order = self.order(value) if order is None else order
         forms = self._forms.setdefault(value, {})
+        if not value.constant and not forms:
+            raise UnsupportedOpError("the TFLite exporter", value.name, self.layer or value.name, "nothing gives this tensor", _UNREAD)
         if (order, q) not in forms:
             forms[order, q] = self._constant(value, order, q) if value.constant else self._derive(read, order, q)
         return forms[order, q]
@@ -206,10 +211,10 @@ class Builder:
             axis = None if value.q.axis is None else order.index(value.q.axis)
             own = Quant(value.q.scale, value.q.zero_point, axis, value.q.dtype)
             if q is None or q == value.q:
-                tensor = self.constant(np.ascontiguousarray(value.stored.permute(order).numpy()), value.name, own)
+                tensor = self.constant(np.asarray(value.stored.permute(order).numpy(), order="C"), value.name, own)
                 return self.convert(tensor, None) if q is None else tensor
         assert value.data is not None
-        data = np.ascontiguousarray(value.data.permute(order).numpy())
+        data = np.asarray(value.data.permute(order).numpy(), order="C")  # ascontiguousarray makes a number a row
         if q is None:
             return self.constant(data, value.name)
         scale, zero = np.float32(q.scale[0]), q.zero_point[0]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from .graph import Graph, Op, Read, Value
 from .plan import Quant
+from .unbatched import batch_up
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,7 @@ def activation(op: Op) -> str | None:
 
 def fuse(graph: Graph) -> Graph:
     """Folds BatchNorm into the layer before it, then activations into the operator before them. Changes and returns ``graph``."""
+    batch_up(graph)
     _fold_norms(graph)
     _fuse_activations(graph)
     _permute_shuffled(graph)

@@ -88,6 +88,20 @@ class Site:
         value = self.op.outputs[index]
         self.b.bind(value, tensor, identity(len(value.shape)) if order is None else order)
 
+    def spread(self, op: str, inputs: Sequence[int], shape: Sequence[int], *, q: Quant | None = None, **options: Any) -> int:
+        """A two-tensor operator that broadcasts, on as few axes as tell the two shapes apart: MUL has four in tflite-runtime 2.14."""
+        shapes = [self.shape(i) for i in inputs]
+        if len(shape) <= 4 or any(len(v) != len(shape) for v in shapes) or shapes[0] == shapes[1]:
+            return self.run(op, inputs, shape, q=q, **options)
+        short = merged(*shapes)
+        if len(short) > 4:  # grown by hand, then alike
+            out = self.b.ints(list(shape))
+            grown = [self.b.run("BROADCAST_TO", [i, out], shape, self.dtype(i), self.b.tensors[i].quant, self.out.name) for i in inputs]
+            flat = [self.b.reshape(i, (prod(shape),)) for i in grown]
+            return self.b.reshape(self.run(op, flat, (prod(shape),), q=q, **options), shape)
+        both = [self.b.reshape(i, [pair[n] for pair in short]) for n, i in enumerate(inputs)]
+        return self.b.reshape(self.run(op, both, [max(pair) for pair in short], q=q, **options), shape)
+
     def const(self, data: NDArray[Any] | float | Sequence[float], name: str = "") -> int:
         """A constant of this site: reals become float32; in an integer site they become integers that hold them (nearly) exactly."""
         import numpy as np
@@ -107,6 +121,25 @@ class Site:
     def refuse(self, why: str, remedy: str) -> UnsupportedOpError:
         """The error to raise for what this operator can't be turned into."""
         return UnsupportedOpError("the TFLite exporter", self.op.name, self.op.layer or self.op.label, why, remedy)
+
+
+def merged(left: Sequence[int], right: Sequence[int]) -> list[tuple[int, int]]:
+    """Two shapes of one rank as pairs of sizes, neighbours that broadcast alike put together.
+
+    (2, 3, 4) and (2, 1, 1) are (2, 2), (12, 1).
+    """
+    out: list[tuple[int, int]] = []
+    kind = None
+    for a, b in zip(left, right, strict=True):
+        if a == b == 1:
+            continue
+        now = "same" if a == b else "right" if b == 1 else "left"
+        if now == kind:
+            out[-1] = (out[-1][0] * a, out[-1][1] * b)
+        else:
+            out.append((a, b))
+        kind = now
+    return out or [(1, 1)]
 
 
 def constant_quant(array: Any, dtype: str = "int8") -> Quant:

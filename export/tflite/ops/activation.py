@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from math import prod
+from typing import Any
+
 from ..fuse import activation, clamp_limits
 from ..graph import Read
 from ..layout import Order
 from ..lower import Site, lowers
 from ..plan import Quant
 
+_PLAIN: dict[str, Any] = {"fusedActivationFunction": "NONE"}
 HALF_OPEN = Quant.tensor(1 / 256, -128)  # [0, 1): what LOGISTIC and SOFTMAX give
 FIXED = {"LOGISTIC": HALF_OPEN, "TANH": Quant.tensor(1 / 128, 0), "SOFTMAX": HALF_OPEN, "LOG_SOFTMAX": Quant.tensor(16 / 256, 127)}
 _WIDE = {
@@ -204,26 +208,43 @@ def prelu(s: Site) -> None:
     if count == 1:
         s.put(s.same("LEAKY_RELU", [x], alpha=float(slope.value.data)), order)
         return
-    shape = [1] * (len(order) - 1)
-    shape[order.index(1) - 1] = count
-    if s.q is None:
-        s.put(s.same("PRELU", [x, s.b.reshape(s.tensor(slope), shape)]), order)
+    shape = [1] * len(order)
+    shape[order.index(1)] = count
+    if s.q is None and order[-1] == 1:
+        rows = s.b.reshape(x, (prod(s.shape(x)[:-1]), count)) if len(order) > 4 else x  # tflite-runtime 2.14 broadcasts four axes
+        y = s.same("PRELU", [rows, s.b.reshape(s.tensor(slope), [1] * (len(s.shape(rows)) - 2) + [count])])
+        s.put(s.b.reshape(y, s.shape(x)), order)
+        return
+    if s.q is None:  # XNNPACK's PRELU has slopes along the last axis only
+        row = s.const(slope.value.data.reshape(shape).numpy())
+        below = s.spread("MUL", [s.same("MINIMUM", [x, s.const(0.0)]), row], s.shape(x), **_PLAIN)
+        s.put(s.same("ADD", [s.same("RELU", [x]), below], **_PLAIN), order)
         return
     s.put(_integer_prelu(s, x, slope, shape), order)
 
 
 def _integer_prelu(s: Site, x: int, slope: Read, shape: list[int]) -> int:
-    """x + (a - 1) min(x, 0): QUANTIZE saturates positive numbers to zero, then MUL and ADD (the PRELU kernel is fifty times slower)."""
+    """x + (a - 1) min(x, 0), or max(x, 0) + a min(x, 0) where that product's steps are finer and the first's are too coarse.
+
+    QUANTIZE saturates what is above (or below) zero, then MUL and ADD: the PRELU kernel is fifty times slower.
+    """
     assert slope.value.data is not None
+    assert s.q is not None
     q = s.quant(x)
-    below = s.b.convert(x, Quant(q.scale, (q.high,), None, q.dtype))
-    rest = slope.value.data.reshape(shape).numpy() - 1
-    lowest, highest = min(float((rest * -1).min()), 0.0), max(float((rest * -1).max()), 0.0)
-    reach = q.scale[0] * (q.high - q.low)  # -min(x, 0) lies in [0, reach]
-    scale = max((highest - lowest) * reach / (q.high - q.low), 1e-9)
-    zero = q.low - round(lowest * reach / scale)
-    change = s.same("MUL", [below, s.const(rest, slope.value.name)], q=Quant.tensor(scale, zero, q.dtype), fusedActivationFunction="NONE")
-    return s.same("ADD", [x, change], fusedActivationFunction="NONE")
+    below, own = s.b.convert(x, Quant(q.scale, (q.high,), None, q.dtype)), slope.value.data.reshape(shape).numpy()
+    change, product = _range(own - 1, q), _range(own, q)
+    if change.scale[0] <= s.q.scale[0] or change.scale[0] <= product.scale[0]:
+        return s.same("ADD", [x, s.spread("MUL", [below, s.const(own - 1, slope.value.name)], s.shape(x), q=change, **_PLAIN)], **_PLAIN)
+    above = s.b.convert(x, Quant(q.scale, (q.low,), None, q.dtype))
+    return s.same("ADD", [above, s.spread("MUL", [below, s.const(own, slope.value.name)], s.shape(x), q=product, **_PLAIN)], **_PLAIN)
+
+
+def _range(slopes: Any, q: Quant) -> Quant:
+    """The integers that hold ``slopes`` times every number below zero that ``q`` holds."""
+    deepest = q.scale[0] * (q.low - q.zero_point[0])
+    ends = [float(slopes.min()) * deepest, float(slopes.max()) * deepest, 0.0]
+    scale = max((max(ends) - min(ends)) / (q.high - q.low), 1e-9)
+    return Quant.tensor(scale, q.low - round(min(ends) / scale), q.dtype)
 
 
 @lowers("aten.softplus.default")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from ..graph import Read
-from ..layout import Order, identity, reshaped
+from typing import Any
+
+from ..graph import Op, Read
+from ..layout import Order, identity, reshaped, stored
 from ..lower import Site, elementwise_order, lowers
 
 Operand = Read | float | int | bool
@@ -48,6 +50,13 @@ def cast(s: Site, tensor: int, dtype: str) -> int:
     return s.b.run("CAST", [tensor], source.shape, dtype, None, f"{s.out.name}.cast", **types)
 
 
+def np_scalar(number: float, dtype: str) -> Any:
+    """A number as an array without axes."""
+    import numpy as np
+
+    return np.asarray(number, dtype)
+
+
 def promoted(items: tuple[Operand, ...]) -> str:
     """The type in which torch computes: the tensors' (float over integer over bool); a number can only make integers float."""
     ranks = {"bool": 0, "uint8": 1, "int8": 1, "int16": 2, "int32": 3, "int64": 4, "float32": 5}
@@ -72,27 +81,53 @@ def operands(s: Site, *items: Operand, dtype: str = "") -> tuple[list[int], Orde
 def binary(s: Site, op: str, left: Operand, right: Operand, fused: bool = True, dtype: str = "") -> None:
     """``op`` on two operands."""
     inputs, order = operands(s, left, right, dtype=dtype)
+    if op in ("MUL", "DIV") and len(s.out.shape) > 4:
+        kind = "" if s.out.floating else s.out.dtype
+        whole = [s.b.reshape(t, (1,) * (len(order) - len(s.shape(t))) + s.shape(t)) if s.shape(t) else t for t in inputs]
+        s.put(s.spread(op, whole, stored(s.out.shape, order), dtype=kind, fusedActivationFunction=s.op.fused), order)
+        return
     s.result(op, inputs, order, **({"fusedActivationFunction": s.op.fused} if fused else {}))
 
 
-@lowers("aten.add.Tensor", "aten.add.Scalar", integer=True)
+def _plain(op: Op) -> bool:
+    """Whether the sum needs no multiplication of a tensor before it."""
+    alpha = op.args.get("alpha")
+    return alpha in (None, 1, -1) or not isinstance(op.args["self" if "rsub" in op.name else "other"], Read)
+
+
+@lowers("aten.add.Tensor", "aten.add.Scalar", integer=_plain)
 def add(s: Site) -> None:
     """ADD: x + alpha y."""
-    binary(s, "ADD", s["self"], _scaled(s, s["other"]))
+    _sum(s, s["self"], s["other"], s["alpha"])
 
 
-@lowers("aten.sub.Tensor", "aten.sub.Scalar", integer=True)
+@lowers("aten.sub.Tensor", "aten.sub.Scalar", integer=_plain)
 def sub(s: Site) -> None:
     """SUB: x - alpha y."""
-    binary(s, "SUB", s["self"], _scaled(s, s["other"]))
+    alpha = s["alpha"]
+    _sum(s, s["self"], s["other"], -1 if alpha is None else -alpha)
 
 
-@lowers("aten.rsub.Scalar", "aten.rsub.Tensor", integer=True)
+@lowers("aten.rsub.Scalar", "aten.rsub.Tensor", integer=_plain)
 def rsub(s: Site) -> None:
-    """SUB: y - x."""
-    if s["alpha"] not in (None, 1):
-        raise s.refuse(f"alpha is {s['alpha']}", "write the multiplication out")
-    binary(s, "SUB", s["other"], s["self"])
+    """SUB: y - alpha x."""
+    alpha = s["alpha"]
+    _sum(s, s["other"], s["self"], -1 if alpha is None else -alpha)
+
+
+def _sum(s: Site, left: Operand, right: Operand, alpha: float | None) -> None:
+    """ADD, or SUB where alpha is below zero; MUL before it where alpha isn't one."""
+    op = "SUB" if alpha is not None and alpha < 0 else "ADD"
+    size = 1 if alpha is None else abs(alpha)
+    if size == 1:
+        binary(s, op, left, right)
+    elif not isinstance(right, Read):
+        binary(s, op, left, right * size)
+    else:
+        (x, y), order = operands(s, left, right)
+        kind = s.dtype(y)
+        scaled = s.same("MUL", [y, s.b.constant(np_scalar(size, kind), "alpha")], fusedActivationFunction="NONE", dtype=kind)
+        s.result(op, [x, scaled], order, fusedActivationFunction=s.op.fused)
 
 
 @lowers("aten.mul.Tensor", "aten.mul.Scalar", integer=True)
@@ -104,8 +139,8 @@ def mul(s: Site) -> None:
     binary(s, "MUL", s["self"], s["other"])
 
 
-def _by_constant(op: object) -> bool:
-    args = op.args  # type: ignore[attr-defined]
+def _by_constant(op: Op) -> bool:
+    args = op.args
     return args.get("rounding_mode") is None and (not isinstance(args["other"], Read) or args["other"].constant)
 
 
@@ -126,12 +161,8 @@ def div(s: Site) -> None:
         order = elementwise_order(s.b, [left], rank)
         data = 1 / right.value.data.double()
         inverse = data.float() if data.ndim == 0 else data.float().reshape((1,) * (rank - data.ndim) + tuple(data.shape)).permute(order)
-        s.result(
-            "MUL",
-            [operand(s, left, order, rank, "float32"), s.const(np.ascontiguousarray(inverse.numpy()))],
-            order,
-            fusedActivationFunction=s.op.fused,
-        )
+        both = [operand(s, left, order, rank, "float32"), s.const(np.asarray(inverse.numpy(), order="C"))]
+        s.put(s.spread("MUL", both, stored(s.out.shape, order), fusedActivationFunction=s.op.fused), order)
     elif not isinstance(right, Read):
         binary(s, "MUL", left, 1 / float(right), dtype="float32")
     else:
@@ -162,13 +193,22 @@ def remainder(s: Site) -> None:
 @lowers("aten.minimum.default", "aten.min.other", transparent=True)
 def minimum(s: Site) -> None:
     """MINIMUM."""
-    binary(s, "MINIMUM", s["self"], s["other"], False)
+    _extreme(s, "MINIMUM")
 
 
 @lowers("aten.maximum.default", "aten.max.other", transparent=True)
 def maximum(s: Site) -> None:
     """MAXIMUM."""
-    binary(s, "MAXIMUM", s["self"], s["other"], False)
+    _extreme(s, "MAXIMUM")
+
+
+def _extreme(s: Site, op: str) -> None:
+    """Of integers in the output's scale, whatever the inputs' are: the kernels compare them as they are stored."""
+    inputs, order = operands(s, s["self"], s["other"])
+    if s.integer:
+        s.q = s.out.q
+        inputs = [s.b.convert(i, s.q) for i in inputs]
+    s.result(op, inputs, order)
 
 
 @lowers("aten.clamp.Tensor")
@@ -235,16 +275,6 @@ def _inverse(s: Site, x: int) -> int:
     return s.run("DIV", [s.const(1.0), x], s.shape(x), fusedActivationFunction="NONE")
 
 
-def _scaled(s: Site, other: Operand) -> Operand:
-    alpha = s["alpha"]
-    if alpha in (None, 1):
-        return other
-    if isinstance(other, Read):
-        raise s.refuse(f"alpha is {alpha}", "write the multiplication out")
-    scaled: float = other * alpha
-    return scaled
-
-
 _COMPARE = {"eq": "EQUAL", "ne": "NOT_EQUAL", "lt": "LESS", "le": "LESS_EQUAL", "gt": "GREATER", "ge": "GREATER_EQUAL"}
 
 
@@ -257,21 +287,36 @@ def compare(s: Site) -> None:
 @lowers("aten.logical_and.default", "aten.bitwise_and.Tensor", "aten.__and__.Tensor")
 def logical_and(s: Site) -> None:
     """LOGICAL_AND."""
+    _boolean(s)
     binary(s, "LOGICAL_AND", s["self"], s["other"], False, dtype="bool")
 
 
 @lowers("aten.logical_or.default", "aten.bitwise_or.Tensor", "aten.__or__.Tensor")
 def logical_or(s: Site) -> None:
     """LOGICAL_OR."""
+    _boolean(s)
     binary(s, "LOGICAL_OR", s["self"], s["other"], False, dtype="bool")
+
+
+def _boolean(s: Site) -> None:
+    if s.out.dtype != "bool":
+        raise s.refuse(f"it works on the bits of {s.out.dtype} numbers", "use logical operators on booleans")
 
 
 @lowers("aten.logical_not.default", "aten.bitwise_not.default")
 def logical_not(s: Site) -> None:
     """LOGICAL_NOT."""
+    _boolean(s)
     read = s["self"]
     order = s.order(read)
     s.put(s.same("LOGICAL_NOT", [cast(s, s.tensor(read, order), "bool")], dtype="bool"), order)
+
+
+@lowers("aten.logical_xor.default", "aten.bitwise_xor.Tensor", "aten.__xor__.Tensor")
+def logical_xor(s: Site) -> None:
+    """NOT_EQUAL of booleans."""
+    _boolean(s)
+    binary(s, "NOT_EQUAL", s["self"], s["other"], False, dtype="bool")
 
 
 @lowers("aten.where.self", "aten.where.ScalarOther", "aten.where.ScalarSelf", "aten.where.Scalar")

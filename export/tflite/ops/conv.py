@@ -100,7 +100,8 @@ def conv3d(s: Site) -> None:
         raise s.refuse(f"it has {s['groups']} groups", "use one group")
     order = channels_last(5)
     x = s.tensor(s["input"], order)
-    stride, dilation, padding = s.numbers("stride", 3), s.numbers("dilation", 3), s.numbers("padding", 3)
+    stride, padding = s.numbers("stride", 3), s.numbers("padding", 3)
+    dilation = [d if k > 1 else 1 for d, k in zip(s.numbers("dilation", 3), s["weight"].shape[2:], strict=True)]
     x = constant_pad(s, x, [(0, 0), *((p, p) for p in padding), (0, 0)], 0.0)
     w = s.tensor(s["weight"], (2, 3, 4, 1, 0))
     b = bias(s, s["bias"], x, w, s["weight"].shape[0])

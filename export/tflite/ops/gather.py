@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from math import prod
 
 from ..graph import Read
-from ..layout import identity
+from ..layout import identity, stored
 from ..lower import Site, lowers
 from .slices import part
 
@@ -66,6 +67,23 @@ def index(s: Site) -> None:
         raise s.refuse("it indexes several axes at once, or by a mask", "index one axis at a time, with integers")
     axis, positions = given[0]
     _gather(s, read, positions, axis)
+
+
+@lowers("aten.gather.default", transparent=True)
+def gather(s: Site) -> None:
+    """y[..., i, ...] = x[..., index[..., i, ...], ...]: GATHER along the last axis, all the others being its batch."""
+    read, index = s["self"], s["index"]
+    rank = len(read.shape)
+    axis = s["dim"] % rank
+    order = (*(a for a in range(rank) if a != axis), axis)
+    x, indices = s.tensor(read, order), s.b.read(index, order, None)
+    for place in range(rank - 1):  # the index may have fewer rows
+        x = part(s, x, place, 0, s.shape(indices)[place])
+    quant = s.b.tensors[x].quant
+    rows = prod(s.shape(x)[:-1])
+    x, indices = s.b.reshape(x, (rows, s.shape(x)[-1])), s.b.reshape(indices, (rows, s.shape(indices)[-1]))
+    y = s.b.run("GATHER", [x, indices], s.shape(indices), s.dtype(x), quant, s.out.name, axis=1, batchDims=1)
+    s.put(s.b.reshape(y, stored(s.out.shape, order)), order)
 
 
 @lowers("aten.select.int", transparent=True)

@@ -124,5 +124,8 @@ def vector_norm(s: Site) -> None:
         s.put(s.run("SUM", [s.same("ABS", [x]), where], shape, keepDims=keep), left)
     elif kind == float("inf"):
         s.put(s.run("REDUCE_MAX", [s.same("ABS", [x]), where], shape, keepDims=keep), left)
+    elif kind > 0:
+        powers = s.same("POW", [s.same("ABS", [x]), s.const(kind)])
+        s.put(s.run("POW", [s.run("SUM", [powers, where], shape, keepDims=keep), s.const(1 / kind)], shape), left)
     else:
-        raise s.refuse(f"its order is {kind}", "use order 1, 2 or infinity")
+        raise s.refuse(f"its order is {kind}", "use an order above zero")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 from ..graph import Read
@@ -98,7 +99,7 @@ def _dilated(s: Site, x: int, size: list[int], kernel: list[int], stride: list[i
     return best
 
 
-@lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", shared=True)
+@lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", integer=lambda op: not op.args.get("divisor_override"), shared=True)
 def avg_pool(s: Site) -> None:
     """AVERAGE_POOL_2D. torch counts the padding (unless told not to): then PAD; TFLite's SAME doesn't count it."""
     import numpy as np
@@ -120,6 +121,17 @@ def avg_pool(s: Site) -> None:
     if bool((counts == real).all()) and is_same(inputs, size, kernel, stride, [1, 1], pads):
         _give(s, _run(s, "AVERAGE_POOL_2D", x, shape, kernel, stride, True), rank)
         return
+    if s.integer:
+        y, reach = x, [(0, i) for i in inputs]
+        if s["count_include_pad"]:
+            y, reach = explicit(s, x, [(p, p) for p in padding]), [(-p, i + p) for i, p in zip(inputs, padding, strict=True)]
+        for axis in (0, 1):
+            starts = [i * stride[axis] - padding[axis] for i in range(size[axis])]
+            low, high = reach[axis]
+            spans = [(max(a, low) - low, min(a + kernel[axis], high) - low) for a in starts]
+            y = _spans(s, y, axis + 1, spans, stride[axis])
+        _give(s, y, rank)
+        return
     y = _run(s, "AVERAGE_POOL_2D", explicit(s, x, pads), shape, kernel, stride, False)
     ratio = (area / counts).astype(np.float32).reshape(1, *size, 1)
     _give(s, s.run("MUL", [y, s.const(ratio)], shape, fusedActivationFunction="NONE"), rank)
@@ -128,7 +140,7 @@ def avg_pool(s: Site) -> None:
 def _counts(
     inputs: tuple[int, ...], size: list[int], kernel: list[int], stride: list[int], padding: list[int], include: bool, override: int | None
 ) -> NDArray[Any]:
-    """How many numbers each window's sum is divided by: (H', W')."""
+    """How many numbers each window's sum is divided by, in the shape of the output's spatial axes."""
     import numpy as np
 
     if override:
@@ -138,7 +150,7 @@ def _counts(
         starts = np.arange(o) * t - p
         ends = np.minimum(starts + k, i + p)
         sides.append(ends - starts if include else np.minimum(ends, i) - np.maximum(starts, 0))
-    return np.outer(*sides)
+    return functools.reduce(np.multiply.outer, sides)
 
 
 @lowers(
@@ -164,15 +176,14 @@ def adaptive_avg_pool(s: Site) -> None:
         _give(s, x, rank)
         return
     for axis in (1, 2):
-        x = _windows(s, x, axis, size[axis - 1], "MEAN")
-    _give(s, x, rank)
+        last = axis == 2 or s.shape(x)[2] == size[1]
+        x = _windows(s, x, axis, size[axis - 1], "MEAN", s.q if last or not s.integer else s.quant(x))
+    _give(s, s.b.convert(x, s.q) if s.integer else x, rank)
 
 
 @lowers("aten.adaptive_max_pool2d.default", transparent=True)
 def adaptive_max_pool(s: Site) -> None:
     """REDUCE_MAX to one pixel; equal windows by MAX_POOL_2D; unequal ones window by window."""
-    if len(s.op.outputs) > 1 and s.op.outputs[1].dtype != "none":
-        s.b.notes.extend(())
     x = _image(s, 4)
     size = list(s.out.shape[2:])
     n, height, width, channels = s.shape(x)
@@ -194,8 +205,6 @@ def pool3d(s: Site) -> None:
     import numpy as np
 
     average = "avg" in s.op.name
-    if average and (s["divisor_override"] or (not s["count_include_pad"] and any(s.numbers("padding", 3)))):
-        raise s.refuse("its padding is not counted", "use count_include_pad=True")
     if not average and s.numbers("dilation", 3) != [1, 1, 1]:
         raise s.refuse("it is dilated", "use a dilation of one")
     kernel = s.numbers("kernel_size", 3)
@@ -204,32 +213,54 @@ def pool3d(s: Site) -> None:
     x = s.tensor(s.op.args[next(iter(s.op.args))], order)
     n, frames, height, width, channels = s.shape(x)
     size = list(s.out.shape[2:])
-    pads = _pads((frames, height, width), size, kernel, stride, [1, 1, 1], padding)
-    if average and any(b > p for (_, b), p in zip(pads, padding, strict=True)):
-        raise s.refuse("ceil_mode makes windows hang over the edge", "use ceil_mode=False")
+    inputs = (frames, height, width)
+    pads = _pads(inputs, size, kernel, stride, [1, 1, 1], padding)
     x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], 0.0 if average else float(np.finfo(np.float32).min))
     op, depth = "AVERAGE_POOL_2D" if average else "MAX_POOL_2D", s.shape(x)[1]
     x = s.b.reshape(x, (n * depth, *s.shape(x)[2:]))
     x = _run(s, op, x, (n * depth, *size[1:], channels), kernel[1:], stride[1:], False)
     x = s.b.reshape(x, (n, depth, size[1] * size[2], channels))
     x = _run(s, op, x, (n, size[0], size[1] * size[2], channels), [kernel[0], 1], [stride[0], 1], False)
-    s.put(s.b.reshape(x, (n, *size, channels)), order)
+    x = s.b.reshape(x, (n, *size, channels))
+    if average:
+        counts = _counts(inputs, size, kernel, stride, padding, bool(s["count_include_pad"]), s["divisor_override"])
+        ratio = (kernel[0] * kernel[1] * kernel[2] / counts).astype(np.float32).reshape(1, *size, 1)
+        if (ratio != 1).any():
+            x = s.spread("MUL", [x, s.const(ratio)], s.shape(x), fusedActivationFunction="NONE")
+    s.put(x, order)
 
 
-def _windows(s: Site, x: int, axis: int, count: int, op: str) -> int:
+def _windows(s: Site, x: int, axis: int, count: int, op: str, q: Quant | None = None) -> int:
     """Window i of an adaptive pool is floor(i * in / out) to ceil((i + 1) * in / out)."""
     size = s.shape(x)[axis]
     if size == count:
-        return s.b.convert(x, s.q) if s.integer else x
+        return x
     pieces = []
     for i in range(count):
         piece = part(s, x, axis, i * size // count, -(-(i + 1) * size // count))
         shape = list(s.shape(x))
         shape[axis] = 1
-        pieces.append(s.run(op, [piece, s.b.ints([axis], "axes")], shape, keepDims=True))
+        pieces.append(s.run(op, [piece, s.b.ints([axis], "axes")], shape, q=q, keepDims=True))
     shape = list(s.shape(x))
     shape[axis] = count
-    return s.run("CONCATENATION", pieces, shape, axis=axis, fusedActivationFunction="NONE")
+    return s.run("CONCATENATION", pieces, shape, q=q, axis=axis, fusedActivationFunction="NONE")
+
+
+def _spans(s: Site, x: int, axis: int, spans: list[tuple[int, int]], stride: int) -> int:
+    """The means of [start, stop) along a stored axis: one AVERAGE_POOL_2D for each run of spans of one length, put together."""
+    pieces, i = [], 0
+    shape = list(s.shape(x))
+    while i < len(spans):
+        length, j = spans[i][1] - spans[i][0], i
+        while j + 1 < len(spans) and spans[j + 1][1] - spans[j + 1][0] == length and spans[j + 1][0] - spans[j][0] == stride:
+            j += 1
+        piece = part(s, x, axis, spans[i][0], spans[j][1])
+        shape[axis] = j - i + 1
+        kernel, steps = ([length, 1], [stride, 1]) if axis == 1 else ([1, length], [1, stride])
+        pieces.append(_run(s, "AVERAGE_POOL_2D", piece, tuple(shape), kernel, steps, False) if length > 1 or stride > 1 else piece)
+        i = j + 1
+    shape[axis] = len(spans)
+    return pieces[0] if len(pieces) == 1 else s.run("CONCATENATION", pieces, shape, axis=axis, fusedActivationFunction="NONE")
 
 
 def _run(s: Site, op: str, x: int, shape: tuple[int, ...], kernel: list[int], stride: list[int], same: bool, q: Quant | None = None) -> int:

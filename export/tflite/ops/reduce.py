@@ -119,13 +119,13 @@ def extreme(s: Site) -> None:
     _position(s, "ARG_MAX" if largest else "ARG_MIN", 1)
 
 
-@lowers("aten.argmax.default")
+@lowers("aten.argmax.default", integer=True)
 def argmax(s: Site) -> None:
     """ARG_MAX."""
     _position(s, "ARG_MAX", 0)
 
 
-@lowers("aten.argmin.default")
+@lowers("aten.argmin.default", integer=True)
 def argmin(s: Site) -> None:
     """ARG_MIN."""
     _position(s, "ARG_MIN", 0)
@@ -214,18 +214,43 @@ def cumsum(s: Site) -> None:
 @lowers("aten.topk.default")
 def topk(s: Site) -> None:
     """TOPK_V2 over the last stored axis; the smallest are the largest of the negative."""
+    _ordered(s, int(s["k"]), bool(s["largest"]), 0, 1)
+
+
+@lowers("aten.sort.default")
+def sort(s: Site) -> None:
+    """TOPK_V2 of all."""
+    _ordered(s, _length(s), bool(s["descending"]), 0, 1)
+
+
+@lowers("aten.argsort.default")
+def argsort(s: Site) -> None:
+    """The places that TOPK_V2 of all gives."""
+    _ordered(s, _length(s), bool(s["descending"]), None, 0)
+
+
+def _length(s: Site) -> int:
+    shape = s["self"].shape
+    return int(shape[s["dim"] % len(shape)])
+
+
+def _ordered(s: Site, count: int, largest: bool, values: int | None, places: int) -> None:
+    """Puts the ``count`` largest (or smallest) along one axis, and where they stand, as the outputs of those numbers."""
     from .arithmetic import cast
 
     read = s["self"]
+    if not read.value.floating:
+        raise s.refuse(f"it orders {read.value.dtype} numbers", "cast them to float32")
     rank = len(read.shape)
     axis = s["dim"] % rank
     order = s.order(read)
     order = order if order[-1] == axis else (*(a for a in order if a != axis), axis)
     x = s.tensor(read, order)
-    if not s["largest"]:
-        x = s.same("NEG", [x])
-    shape = stored(s.out.shape, order)
+    if not largest:
+        x = s.run("NEG", [x], s.shape(x), dtype="float32")
+    shape = (*s.shape(x)[:-1], count)
     spec = [(shape, "float32", None), (shape, "int32", None)]
-    values, places = s.b.run_many("TOPK_V2", [x, s.b.ints(int(s["k"]), "k")], spec, s.op.label)
-    s.put(values if s["largest"] else s.run("NEG", [values], shape), order)
-    s.put(cast(s, places, "int64"), order, 1)
+    found, where = s.b.run_many("TOPK_V2", [x, s.b.ints(count, "k")], spec, s.op.label)
+    if values is not None:
+        s.put(found if largest else s.run("NEG", [found], shape, dtype="float32"), order, values)
+    s.put(cast(s, where, "int64"), order, places)

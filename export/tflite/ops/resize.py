@@ -84,6 +84,8 @@ def bicubic(s: Site) -> None:
 @lowers("aten._upsample_bilinear2d_aa.vec", "aten._upsample_bicubic2d_aa.vec")
 def antialiased(s: Site) -> None:
     """By matrices."""
+    if 1 in s.out.shape[2:]:
+        raise s.refuse("antialiased to a side of one, torch reads the first row only", "use a mean, or a size of two")
     mode = "bicubic" if "bicubic" in s.op.name else "bilinear"
     _matrices(s, lambda x, size, scale: _torch(x, size, scale, mode, bool(s["align_corners"]), True))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..layout import NHWC
+from math import prod
+
+from ..layout import NHWC, channels_last
 from ..lower import Site, lowers
 
 
@@ -32,9 +34,10 @@ def pixel_unshuffle(s: Site) -> None:
 @lowers("aten.channel_shuffle.default", "aten.native_channel_shuffle.default", transparent=True)
 def channel_shuffle(s: Site) -> None:
     """(g, C / g) -> (C / g, g) among the channels."""
-    x = s.tensor(s["self"], NHWC)
+    order = channels_last(len(s.out.shape))
+    x = s.tensor(s["self"], order)
     groups = int(s["groups"])
-    s.put(swap_channels(s, x, groups, s.shape(x)[3] // groups), NHWC)
+    s.put(swap_channels(s, x, groups, s.shape(x)[-1] // groups), order)
 
 
 def swap_channels(s: Site, x: int, outer: int, inner: int) -> int:
@@ -42,6 +45,6 @@ def swap_channels(s: Site, x: int, outer: int, inner: int) -> int:
     shape = s.shape(x)
     if outer == 1 or inner == 1:
         return x
-    rows = shape[0] * shape[1] * shape[2]
+    rows = prod(shape[:-1])
     y = s.b.transpose(s.b.reshape(x, (rows, outer, inner)), (0, 2, 1))
     return s.b.reshape(y, shape)

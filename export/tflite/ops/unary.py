@@ -35,6 +35,14 @@ def of_reals(s: Site) -> None:
 def of_any(s: Site) -> None:
     """ABS, NEG, FLOOR, CEIL, ROUND, SIGN in the tensor's own type."""
     _, order, x = subject(s)
+    if s.out.dtype == "int64" and s.op.name == "aten.abs.default":  # ABS takes no int64
+        s.put(s.same("MAXIMUM", [x, s.same("NEG", [x], dtype="int64")], dtype="int64"), order)
+        return
+    if s.out.dtype in ("int32", "int64") and s.op.name not in ("aten.abs.default", "aten.neg.default"):
+        if s.op.name == "aten.sign.default":
+            raise s.refuse(f"its input is {s.out.dtype}", "cast it to float32")
+        s.put(x, order)  # whole numbers are round
+        return
     s.put(s.same(_ANY[s.op.name], [x], dtype=s.out.dtype), order)
 
 
