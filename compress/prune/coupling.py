@@ -58,16 +58,25 @@ class Coupling:
     unit: Ids
     units: int
     why: dict[int, str]
+    module: bool = False
 
 
 class Coupler:
     """What an operator's rule works with. Shapes are those of the example inputs."""
 
-    def __init__(self, graph: GraphModule, shapes: dict[Node, Any], batch: int = 1, attention: Literal["heads", "width"] = "heads") -> None:
+    def __init__(
+        self,
+        graph: GraphModule,
+        shapes: dict[Node, Any],
+        batch: int = 1,
+        attention: Literal["heads", "width"] = "heads",
+        module: bool = False,
+    ) -> None:
         self.graph = graph
         self.shapes = shapes
         self.batch = batch
         self.attention = attention
+        self.module = module  # arguments keep their numbers
         self.values: dict[Node, Any] = {}
         self.weights: dict[str, Labels] = {}
         self.same: dict[str, str] = {}
@@ -219,6 +228,7 @@ class Coupler:
             unit=unit,
             units=units,
             why=why,
+            module=self.module,
         )
 
     def _components(self) -> tuple[Ids, int]:

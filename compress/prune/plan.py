@@ -87,9 +87,9 @@ class Plan:
         return torch.from_numpy(np.flatnonzero(~self.removed[self.coupling.unit[field.ids]]))
 
 
-def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None) -> Plan:
-    """Decides which units go; changes nothing."""
-    coupling = couple(bundle, settings.protect, settings.attention)
+def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Plan:
+    """Decides which units go; changes nothing. ``module``: only what the user's own module can do without (``module.py``)."""
+    coupling = couple(bundle, settings.protect, settings.attention, module=module)
     groups = groups_of(coupling)
     free = tuple(g for g in groups if not g.protected and len(g) > 1)
     scores, notes = _scores(free, settings, coupling, context)

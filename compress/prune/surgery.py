@@ -36,6 +36,7 @@ class Surgeon:
         self._old = {new: old for old, new in nodes.items()}
         self.shapes = {new: coupling.shapes[old] for new, old in self._old.items() if old in coupling.shapes}
         self._buffers = 0
+        self.module = coupling.module
 
     def shape(self, node: Node) -> tuple[int, ...]:
         """The shape before."""

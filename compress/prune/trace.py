@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 PLAIN = ("operator.", "aten.sym_", "aten._assert", "math.", "torch.sym_", "torch._", "builtins.")
 
 
-def couple(bundle: Bundle, protect: Sequence[str] = (), attention: Literal["heads", "width"] = "heads") -> Coupling:
+def couple(
+    bundle: Bundle, protect: Sequence[str] = (), attention: Literal["heads", "width"] = "heads", *, module: bool = False
+) -> Coupling:
     """The coupling of a float bundle's graph.
 
-    ``protect`` names layers (paths in the user's model; ``*`` matches) whose channels all stay. Raises RecipeError where a name fits no
-    layer, UnsupportedOpError where something prunable reaches an operator without a rule.
+    ``protect`` names layers (paths in the user's model; ``*`` matches) whose channels all stay. ``module``: only what the user's own module
+    can do without, whose ``forward`` keeps its numbers (pads, bounds, one size for all layers of an LSTM). Raises RecipeError where a
+    name fits no layer, UnsupportedOpError where something prunable reaches an operator without a rule.
     """
     graph = bundle.graph
     first = bundle.signature.inputs[0].shape if bundle.signature.inputs else ()
     batch = bundle.samples[0].shape[0] if first and isinstance(first[0], str) else 1
-    c = Coupler(graph, shapes_of(graph, bundle.samples), batch, attention)
+    c = Coupler(graph, shapes_of(graph, bundle.samples), batch, attention, module)
     names: dict[int, str] = {}
     for node in graph.graph.nodes:
         if node.op == "get_attr":
@@ -38,7 +41,7 @@ def couple(bundle: Bundle, protect: Sequence[str] = (), attention: Literal["head
             c.values[node] = c.weight(node, tensor, names) if hasattr(tensor, "is_floating_point") else None
         elif node.op == "call_function":
             c.values[node] = _apply(node, c)
-            chain = shuffle.find(node, c.shapes) if any(len(f.dims) > 1 for f in fields_of(c.values[node])) else None
+            chain = shuffle.find(node, c.shapes) if not module and any(len(f.dims) > 1 for f in fields_of(c.values[node])) else None
             if chain is not None:
                 c.shuffles.append(chain)
                 c.inside.update(chain[0][:-1])

@@ -41,7 +41,7 @@ def layers(node: Node, c: Coupler) -> tuple[Labels | None, ...]:
     each = len(params) // count
     projected = bound["has_biases"] * 2 + 3 == each
     steps = prod(c.shape(x)[:-1]) / c.batch
-    separate = apart(node)
+    separate = apart(node) and not c.module
     hidden: Ids | None = None
     outgoing: Ids | None = None
     below = c.line(x, -1)
@@ -116,7 +116,7 @@ def one_by_one(node: Node, s: Surgeon) -> None:
     lstm(x, [h, c], [layer 0 and 1], num_layers=2)      becomes      lstm(lstm(x, [h0, c0], [layer 0])[0], [h1, c1], [layer 1])
     """
     bound = arguments(node)
-    if not apart(node):
+    if not apart(node) or s.module:
         return
     layers, params, states = int(bound["num_layers"]), list(bound["params"]), _states(bound)
     each = len(params) // layers

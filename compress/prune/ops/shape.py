@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..surgery import Surgeon
 
 VIEWS = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.view_copy.default")
+NUMBERS = "the module's forward names sizes of this dimension"
 REGROUPED = ("aten.flatten.using_ints", "aten.unflatten.int")
 
 
@@ -178,7 +179,10 @@ def slice_(node: Node, c: Coupler) -> Labels:
     """A part of the ids."""
     bound = arguments(node)
     dim, indices = _sliced(node, c)
-    return take(c.labels(bound["self"]), dim, indices)
+    labels = c.labels(bound["self"])
+    if c.module and len(indices) != c.shape(bound["self"])[dim]:
+        labels = c.freeze(labels, [dim], NUMBERS)
+    return take(labels, dim, indices)
 
 
 def _sliced(node: Node, c: Any) -> tuple[int, Ids]:
@@ -256,10 +260,25 @@ def split(node: Node, c: Coupler) -> tuple[Labels, ...]:
     x = bound["self"]
     dim = int(bound["dim"]) % len(c.shape(x))
     parts, start = [], 0
+    if c.module:
+        _evenly(node, c, dim)
     for shape in c.shapes[node]:
         parts.append(take(c.labels(x), dim, np.arange(start, start + shape[dim], dtype=np.int64)))
         start += shape[dim]
     return tuple(parts)
+
+
+def _evenly(node: Node, c: Coupler, dim: int) -> None:
+    """A module that asks for equal parts gets equal parts; one that names sizes keeps them."""
+    ids = c.line(arguments(node)["self"], dim)
+    sizes = [shape[dim] for shape in c.shapes[node]]
+    if ids is None:
+        return
+    if "chunk" in op_name(node) and len(set(sizes)) == 1:
+        table = ids.reshape(len(sizes), -1)
+        c.join(table, np.broadcast_to(table[:1], table.shape))
+    else:
+        c.keep(ids, NUMBERS)
 
 
 @shrinks("aten.split.Tensor", "aten.split_with_sizes.default", "aten.chunk.default", "aten.split.sizes", "aten.tensor_split.sections")
@@ -310,8 +329,9 @@ def pad(node: Node, c: Coupler) -> Labels:
         dim, (before, after) = ndim - 1 - pair, amounts[2 * pair : 2 * pair + 2]
         if (before or after) and any(dim in f.dims for f in labels):
             field = next(f for f in labels if dim in f.dims)
-            if not constant or len(field.dims) > 1:
-                labels = c.freeze(labels, [dim], "padded by what is inside" if not constant else "padded along with others")
+            if not constant or len(field.dims) > 1 or c.module:
+                why = "padded by what is inside" if not constant else NUMBERS if c.module else "padded along with others"
+                labels = c.freeze(labels, [dim], why)
                 continue
             ids = field.ids[max(-before, 0) : len(field.ids) - max(-after, 0)]
             ids = np.concatenate([c.fresh(max(before, 0)), ids, c.fresh(max(after, 0))])
