@@ -22,6 +22,13 @@ TARGET = click.option("--target", default="x86-64-avx2", show_default=True, meta
 @click.option("--macs", type=float, metavar="SHARE", help="Share of the multiply-accumulates to keep.")
 @click.option("--ratio", type=float, metavar="SHARE", help="Share of every layer's channels to remove.")
 @click.option("--params", type=float, metavar="SHARE", help="Share of the parameters to keep.")
+@click.option("--latency", type=float, metavar="MS", help="Milliseconds that one inference may take, measured; see --runtime and --device.")
+@click.option("--runtime", metavar="NAME", help="For --latency: the runtime to measure in [the target's first].")
+@click.option("--precision", default="fp32", show_default=True, metavar="NAME", help="For --latency: the precision to measure in.")
+@click.option(
+    "--device", default="local", show_default=True, metavar="DEVICE", help="For --latency: local, ssh:HOST, adb:SERIAL or a name."
+)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For --latency: threads of the runtime.")
 @click.option("--criterion", metavar="NAME", help="How channels are ranked.")
 @click.option("--round-to", type=int, metavar="N", help="Keep a multiple of N channels.")
 @click.option("--protect", multiple=True, metavar="LAYER", help="Leave this layer whole; may be repeated.")
@@ -29,13 +36,14 @@ TARGET = click.option("--target", default="x86-64-avx2", show_default=True, meta
 @o.output
 @o.common
 def prune(**options: Any) -> None:
-    """Remove whole channels from MODEL until --macs, --ratio or --params holds."""
-    keys = {"macs": "macs", "ratio": "ratio", "params": "params", "criterion": "criterion", "round_to": "round-to"}
+    """Remove whole channels from MODEL until --macs, --ratio, --params or --latency holds."""
+    keys = {"macs": "macs", "ratio": "ratio", "params": "params", "latency": "latency", "criterion": "criterion", "round_to": "round-to"}
     settings = {word: options.pop(key) for key, word in keys.items()}
     settings = {key: value for key, value in settings.items() if value is not None}
     if protect := options.pop("protect"):
         settings["protect"] = list(protect)
-    _run([("prune", settings)], options)
+    clock = {key: options.pop(key) for key in ("runtime", "precision", "device", "threads")}
+    _run([("prune", settings)], options, clock=clock if "latency" in settings else None)
 
 
 @click.command()
@@ -85,7 +93,10 @@ def distill(**options: Any) -> None:
     _run([("distill", settings)], options, need_data=True)
 
 
-def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, need_data: bool = False) -> None:
+def _run(
+    steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, need_data: bool = False, clock: dict[str, Any] | None = None
+) -> None:
+    import contextlib
     import json
 
     from ..compress.passes import Context, run_passes
@@ -119,10 +130,15 @@ def _run(steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, ne
         seed=options["seed"],
         work=options.get("work"),
     )
-    with Console(options["verbose"]) as console:
+    with Console(options["verbose"]) as console, contextlib.ExitStack() as stack:
         import dataclasses
 
-        after = run_passes(bundle, made, dataclasses.replace(context, progress=console))
+        context = dataclasses.replace(context, progress=console)
+        if clock is not None:
+            from ..search.clock import open_clock
+
+            context = dataclasses.replace(context, clock=stack.enter_context(open_clock(context, **clock)))
+        after = run_passes(bundle, made, context)
         after.save(options["out"], force=options["force"])
     figures: dict[str, Any] = {
         "bundle": str(options["out"]),

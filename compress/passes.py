@@ -22,6 +22,7 @@ from ..core.registry import Registry
 from ..core.verdict import YES, Verdict
 
 if TYPE_CHECKING:
+    from ..core.latency import Clock
     from ..targets.target import Target
     from ..tasks.samples import Samples
     from ..tasks.task import Task
@@ -39,7 +40,8 @@ S = TypeVar("S", bound=Settings)
 class Context:
     """What a pass may use beside the bundle. Splits are None where the user gave no such data.
 
-    ``teacher`` is the uncompressed model. ``work`` is a folder for checkpoints and caches, None where nothing may be kept.
+    ``teacher`` is the uncompressed model. ``work`` is a folder for checkpoints and caches, None where nothing may be kept. ``clock``
+    measures models on a device, None where nothing may be measured.
     """
 
     target: Target
@@ -50,6 +52,7 @@ class Context:
     teacher: Bundle | None = None
     seed: int = 0
     work: Path | None = None
+    clock: Clock | None = None
     progress: Progress = dataclasses.field(default_factory=Silent)
 
 

@@ -28,11 +28,13 @@ if TYPE_CHECKING:
 
 
 class PruneSettings(Settings, frozen=True, kw_only=True):
-    """Exactly one of ``macs``, ``params`` (the share that is to be left) and ``ratio`` (the share of channels that goes).
+    """Exactly one of ``macs``, ``params`` (the share that is to be left), ``ratio`` (the share of channels that goes) and ``latency``
+    (milliseconds of one inference of the whole model, as the context's clock measures it).
 
     ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default) or
     take the same share of each ("layer", the default for ``ratio``).
-    ``round_to``: layers keep a multiple of it. ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
+    ``round_to``: layers keep a multiple of it (1; for ``latency`` the step that the clock found).
+    ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
     model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
     those of different groups are compared. ``attention``: whether heads go, or channels inside every head. ``images``, ``batch``:
     how many samples the criteria that need data look at, and how many at once. ``reconstruct``: whether the layers that are left are
@@ -42,9 +44,10 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     macs: float | None = None
     params: float | None = None
     ratio: float | None = None
+    latency: float | None = None
     criterion: str = "l2"
     scope: Scope | None = None
-    round_to: int = 1
+    round_to: int | None = None
     most: float = 0.9
     protect: tuple[str, ...] = ()
     reduction: Reduction = "mean"
@@ -55,13 +58,15 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     reconstruct: bool | None = None
 
     def __post_init__(self) -> None:
-        given = [name for name in ("macs", "params", "ratio") if getattr(self, name) is not None]
+        given = [name for name in ("macs", "params", "ratio", "latency") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of macs, params and ratio (got {', '.join(given) or 'none'})")
+            raise ValueError(f"give exactly one of macs, params, ratio and latency (got {', '.join(given) or 'none'})")
         value = getattr(self, given[0])
-        if not 0 < value < 1:
+        if given[0] == "latency" and value <= 0:
+            raise ValueError(f"latency is {value}; give milliseconds")
+        if given[0] != "latency" and not 0 < value < 1:
             raise ValueError(f"{given[0]} is {value}; give a share between 0 and 1")
-        if self.round_to < 1:
+        if self.round_to is not None and self.round_to < 1:
             raise ValueError(f"round-to is {self.round_to}; give 1 or more")
         if not 0 < self.most < 1:
             raise ValueError(f"most is {self.most}; give a share between 0 and 1")
@@ -87,23 +92,47 @@ class Plan:
         return torch.from_numpy(np.flatnonzero(~self.removed[self.coupling.unit[field.ids]]))
 
 
-def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Plan:
-    """Decides which units go; changes nothing. ``module``: only what the user's own module can do without (``module.py``)."""
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """What is coupled and how important it is, before anything was decided. ``free``: the groups that may lose units, with ``scores``."""
+
+    coupling: Coupling
+    groups: tuple[Group, ...]
+    free: tuple[Group, ...]
+    scores: tuple[Scores, ...]
+    notes: tuple[str, ...]
+
+    def plan(self, removed: Mask) -> Plan:
+        """These units go."""
+        return Plan(self.coupling, self.groups, self.scores, removed, self.notes)
+
+    @property
+    def floors(self) -> Floors:
+        return Floors(self.coupling, self.free)
+
+
+def rank(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Ranked:
+    """Couples and scores. ``module``: only what the user's own module can do without (``module.py``)."""
     coupling = couple(bundle, settings.protect, settings.attention, module=module)
     groups = groups_of(coupling)
     free = tuple(g for g in groups if not g.protected and len(g) > 1)
     scores, notes = _scores(free, settings, coupling, context)
+    return Ranked(coupling, groups, free, tuple(scores), tuple(notes))
+
+
+def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Plan:
+    """Decides which units go; changes nothing. Where a latency is asked for, ``aim.py`` decides."""
+    ranked = rank(bundle, settings, context, module=module)
     scope = settings.scope or ("global" if settings.ratio is None else "layer")
-    limits = Limits(settings.round_to, settings.most)
-    allocator = Allocator(free, scores, coupling.units, limits, scope, Floors(coupling, free))
+    limits = Limits(settings.round_to or 1, settings.most)
+    coupling = ranked.coupling
+    allocator = Allocator(ranked.free, ranked.scores, coupling.units, limits, scope, ranked.floors)
     if settings.ratio is not None:
-        removed = allocator.by_ratio(settings.ratio)
-    else:
-        price = Price(coupling)
-        share = cast(float, settings.macs if settings.macs is not None else settings.params)
-        left = price.macs if settings.macs is not None else price.params
-        removed = allocator.to_target(left, share * left(np.zeros(coupling.units, bool)))
-    return Plan(coupling, groups, tuple(scores), removed, tuple(notes))
+        return ranked.plan(allocator.by_ratio(settings.ratio))
+    price = Price(coupling)
+    share = cast(float, settings.macs if settings.macs is not None else settings.params)
+    left = price.macs if settings.macs is not None else price.params
+    return ranked.plan(allocator.to_target(left, share * left(np.zeros(coupling.units, bool))))
 
 
 def _scores(

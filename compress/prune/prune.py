@@ -10,6 +10,7 @@ from ...core.bundle import Bundle
 from ...core.cost import macs
 from ...core.verdict import YES, Verdict, no
 from ..passes import Context, PassResult, passes
+from .aim import aim
 from .importance import criteria
 from .plan import Plan, PruneSettings, draw, images_of, images_that_fit, plan
 from .reconstruct import reconstruct
@@ -39,14 +40,21 @@ class Prune:
             return no(f"criterion '{self.settings.criterion}' needs training data and a task; give --data and --task, or take l2")
         if self.settings.reconstruct and images_of(context) is None:
             return no("reconstruct needs images; give --data or --calib")
+        if self.settings.latency is not None and context.clock is None:
+            return no("latency needs a device to measure on; run 'packlight prune' or 'packlight compress'")
         if criterion.needs == "images" and context.train is None and context.calib is None:
             return no(f"criterion '{self.settings.criterion}' needs images; give --data or --calib, or take l2")
         return YES
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
-        made = plan(bundle, self.settings, context)
-        graph = operate(made.coupling, made.removed, bundle.samples)
-        told = self._reconstruct(bundle, graph, made, context)
+        told: dict[str, Any] = {}
+        if self.settings.latency is None:
+            made = plan(bundle, self.settings, context)
+            graph = operate(made.coupling, made.removed, bundle.samples)
+        else:
+            aimed = aim(bundle, self.settings, context)
+            made, graph, told = aimed.plan, aimed.graph, aimed.told
+        told |= self._reconstruct(bundle, graph, made, context)
         name = bundle.name if bundle.name.endswith("-pruned") else f"{bundle.name}-pruned"
         after = bundle.replace(graph=graph, name=name)
         return PassResult(after, True, {**changes(bundle, after, made), **told})
