@@ -69,7 +69,7 @@ def test_multiples(resnet20: Bundle, avx2: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({}, "exactly one of macs, params and ratio"),
+        ({}, "exactly one of macs, params, ratio and latency"),
         ({"macs": 0.5, "ratio": 0.5}, "exactly one"),
         ({"macs": 50.0}, "share between 0 and 1"),
         ({"macs": 0.5, "criterion": "l3"}, "unknown criterion 'l3'"),
