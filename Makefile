@@ -1,9 +1,10 @@
 # Two commands, each complete from a fresh clone: `make demo` and `make test`. They need Python 3.11, pip and make.
 #
 #   make demo    installs into .venv and runs the main job on scikit-learn's digits
-#   make test    installs the development tools too; then ruff, mypy and pytest
+#   make test    installs the development tools and the rig too; then ruff, mypy and pytest
+#   make rig     emulated devices for the tests, into .rig: from apt and pip alone, nothing system-wide (tests/rig/install.py)
 #   make lint    ruff and mypy alone
-#   make clean   removes .venv, caches and build folders
+#   make clean   removes .venv, .rig, caches and build folders
 #
 # Variables: PYTHON (the interpreter that makes .venv), PIP_ARGS (for every pip install), PYTEST_ARGS.
 
@@ -13,13 +14,17 @@ PYTEST_ARGS ?= -n 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test rig lint clean
 
 demo: .venv/.demo
 	$(BIN)/packlight demo --force
 
-test: .venv/.test lint
+test: .venv/.test rig lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+# What can't be had here is left out, loudly, and its tests are skipped.
+rig: .venv/.test
+	PYTHONPATH=tests $(BIN)/python -m rig.install .rig
 
 lint: .venv/.test
 	$(BIN)/ruff check .
@@ -27,7 +32,7 @@ lint: .venv/.test
 	$(BIN)/mypy
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .rig build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Some systems split ensurepip from venv; the interpreter's own pip then fills the environment.

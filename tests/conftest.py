@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from packlight.core.bundle import Bundle
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The rig (``make rig``) is in PACKLIGHT_RIG, by default in .rig; what it brings of ssh is used where the system has none."""
+    folder = Path(os.environ.setdefault("PACKLIGHT_RIG", str(Path(__file__).resolve().parents[1] / ".rig")))
+    if (folder / "bin").is_dir():
+        os.environ["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+def pytest_report_header() -> list[str]:
+    """Says which emulated devices are there, and which are not and why."""
+    from rig.install import read
+
+    state = read(Path(os.environ["PACKLIGHT_RIG"]))
+    if not state:
+        return ["rig: NOT INSTALLED, so nothing is run on emulated devices; 'make rig' installs it"]
+    return [
+        f"rig: {', '.join(part for part, why in state.items() if not why) or 'nothing'}",
+        *(f"rig: WITHOUT '{part}': {why}" for part, why in state.items() if why),
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -13,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-SSHD = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
+
+def program() -> str | None:
+    """The ssh server: the rig's where it has one, else the system's."""
+    return shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin:/sbin:/usr/bin")
 
 
 class Sshd:
@@ -52,10 +57,10 @@ class Sshd:
         self.child: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert SSHD is not None
-        Path("/run/sshd").mkdir(exist_ok=True)
+        server = program()
+        assert server is not None
         log = self.folder / "log"
-        self.child = subprocess.Popen([SSHD, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(log)], stdin=subprocess.DEVNULL)
+        self.child = subprocess.Popen([server, "-D", "-f", str(self.folder / "sshd_config"), "-E", str(log)], stdin=subprocess.DEVNULL)
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.2):
                 return
@@ -65,20 +70,15 @@ class Sshd:
     def connections(self) -> list[int]:
         """Pids of the server's children, one or two a connection."""
         assert self.child is not None
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.child.pid)], capture_output=True, text=True, check=False)
-        return [int(pid) for pid in found.stdout.split()]
+        return _children(self.child.pid)
 
     def cut(self) -> None:
         """Breaks every connection, as a pulled cable or a crash of the server would."""
-        import os
-        import signal
-
         for pid in self.connections():
-            for child in subprocess.run(
-                ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False
-            ).stdout.split():
-                if "sshd" in Path(f"/proc/{child}/comm").read_text():
-                    os.kill(int(child), signal.SIGKILL)
+            for child in _children(pid):
+                with contextlib.suppress(OSError):
+                    if "sshd" in Path(f"/proc/{child}/comm").read_text():
+                        os.kill(child, signal.SIGKILL)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -92,18 +92,25 @@ class Sshd:
 @contextlib.contextmanager
 def sshd(folder: Path, **fields: str) -> Iterator[Sshd]:
     """A running server; skips with the reason where there can't be one."""
-    if SSHD is None or shutil.which("ssh") is None:
-        pytest.skip("no ssh server or client here (apt install openssh-server)")
-    try:
+    if program() is None or shutil.which("ssh") is None:
+        pytest.skip("no ssh server or client here; 'make rig' brings them, or apt install openssh-server")
+    if os.geteuid() == 0:  # only then does sshd want it
         Path("/run/sshd").mkdir(exist_ok=True)
-    except OSError:
-        pytest.skip("/run/sshd is absent and can't be made here; sshd wants it")
     server = Sshd(folder, **fields)
     server.start()
     try:
         yield server
     finally:
         server.stop()
+
+
+def _children(pid: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if stat.read_text().rsplit(") ", 1)[1].split()[1] == str(pid):
+                found.append(int(stat.parent.name))
+    return found
 
 
 def _free_port() -> int:

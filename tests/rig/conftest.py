@@ -3,41 +3,37 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from rig.install import read
+from rig.phone import phone as running_phone
 from sshd import Sshd, sshd
 
 
 @pytest.fixture(scope="session")
-def rig() -> Path:
-    """The emulated Pi in the folder named by PACKLIGHT_RIG, installed on the first use."""
-    folder = os.environ.get("PACKLIGHT_RIG")
-    if not folder:
-        pytest.skip("no emulated Pi: set PACKLIGHT_RIG to a folder for it (about 40 s to install, 400 MB)")
-    pi = _module("packlight_rig_pi", Path(__file__).with_name("pi.py"))
-    try:
-        return Path(pi.install(Path(folder)))
-    except pi.CannotInstall as why:
-        pytest.skip(f"no emulated Pi: {why}")
+def rig() -> Callable[[str], Path]:
+    """``rig(part)``: the folder of the rig, once it has that part; skips saying why where it has not."""
+    folder = Path(os.environ["PACKLIGHT_RIG"])
+
+    def have(part: str) -> Path:
+        state = read(folder)
+        if part not in state:
+            pytest.skip("the rig is not installed: run 'make rig' (one to three minutes, Debian on x86-64)")
+        if state[part]:
+            pytest.skip(f"the rig has no '{part}' here: {state[part]}")
+        return folder
+
+    return have
 
 
 @pytest.fixture(scope="session")
-def adbd() -> Iterator[Path]:
+def adbd(rig: Callable[[str], Path]) -> Iterator[Path]:
     """A real adbd; yields the ``adb`` program that reaches it."""
-    folder = os.environ.get("PACKLIGHT_RIG")
-    if not folder:
-        pytest.skip("no adbd: set PACKLIGHT_RIG to a folder for it (about 15 s to install, 70 MB)")
-    pi = _module("packlight_rig_pi", Path(__file__).with_name("pi.py"))
-    phone = _module("packlight_rig_phone", Path(__file__).with_name("phone.py"))
-    try:
-        home = phone.install(Path(folder), pi)
-    except pi.CannotInstall as why:
-        pytest.skip(f"no adbd: {why}")
-    with phone.phone(home) as program:
+    with running_phone(rig("phone")) as program:
         yield program
 
 

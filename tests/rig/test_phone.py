@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rig.phone import SERIAL
 
 from packlight.bench.accuracy import score_artifacts
 from packlight.bench.plan import BenchOptions
@@ -18,7 +19,6 @@ from packlight.bench.runner import bench_artifacts
 from packlight.core.errors import StorageError, TargetError
 from packlight.targets.link.adb import Adb
 
-SERIAL = "127.0.0.1:5555"
 SPAWN = ("sh", "-c", "sleep 300 & echo $!; echo $$; wait")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ SHORT = BenchOptions(launches=1, rounds=2, runs=6, warm_s=3)
 
 
 @pytest.fixture
-def pi(rig: Path, server: Sshd) -> Ssh:
-    return Ssh("box", config=server.config, python=str(rig / "python-a72"))
+def pi(rig: Callable[[str], Path], server: Sshd) -> Ssh:
+    return Ssh("box", config=server.config, python=str(rig("pi") / "python-a72"))
 
 
 def test_the_pi_is_seen_as_what_it_is(pi: Ssh) -> None:
@@ -33,16 +34,21 @@ def test_the_pi_is_seen_as_what_it_is(pi: Ssh) -> None:
     assert "pip" in {gap.what for gap in check.missing}
 
 
-def test_a_pi_5_has_the_dot_product(rig: Path) -> None:
-    with Local("pi5", python=str(rig / "python-a76")) as link:
+def test_a_pi_5_has_the_dot_product(rig: Callable[[str], Path]) -> None:
+    with Local("pi5", python=str(rig("pi") / "python-a76")) as link:
         check = check_device(link, ["litert"])
     assert (check.cpu, check.isa) == ("4 x Cortex-A76", ("dotprod", "fp16", "neon"))
 
 
-@pytest.mark.parametrize(("which", "runtime"), [("onnx", "onnxruntime"), ("tflite", "litert"), ("openvino", "openvino")])
-def test_files_are_pushed_run_and_scored_there(pi: Ssh, rig: Path, files: Any, which: str, runtime: str) -> None:
-    if runtime == "openvino" and not (rig / "done-all").is_file():
-        pytest.skip("the rig was installed without openvino")
+@pytest.mark.parametrize(
+    ("which", "runtime"),
+    [
+        ("tflite", "litert"),
+        pytest.param("onnx", "onnxruntime", marks=pytest.mark.slow),
+        pytest.param("openvino", "openvino", marks=pytest.mark.slow),
+    ],
+)
+def test_files_are_pushed_run_and_scored_there(pi: Ssh, files: Any, which: str, runtime: str) -> None:
     subject = (getattr(files, which), files.folder, runtime)
     data = files.data(40)
     with pi:
@@ -59,12 +65,12 @@ def test_files_are_pushed_run_and_scored_there(pi: Ssh, rig: Path, files: Any, w
     assert not Path(pi.root).exists()
 
 
-def test_instruction_counts_repeat_and_tell_more_work_from_less(rig: Path, files: Any) -> None:
+def test_instruction_counts_repeat_and_tell_more_work_from_less(rig: Callable[[str], Path], files: Any) -> None:
     """A simulated clock: each instruction counts as a nanosecond, so the same file costs the same every time (within 0.5 %)."""
     less = (files.write_onnx("less.onnx"), files.folder, "onnxruntime")
     more = (files.write_onnx("more.onnx", repeat=20, precision="int8"), files.folder, "onnxruntime")
     options = BenchOptions(launches=2, rounds=1, runs=12, warm_s=3)
-    with Local("pi", python=str(rig / "python-count")) as link:
+    with Local("pi", python=str(rig("pi") / "python-count")) as link:
         bench = bench_artifacts([less, more], link, options=options, inputs=files.data(8))
     assert bench.environment.kind == "simulated clock"
     for m in bench.measurements:
