@@ -25,7 +25,8 @@ First it says ``hello`` (versions and device), then ``ready`` (load and first in
     {"cmd": "throughput", "seconds": 5, "rows": 32}   -> {"event": "throughput", "rows": 32, "values_s": [...], "seconds": 5.1}
     {"cmd": "profile", "runs": 20}                    -> {"event": "profile", "ops": [{"name", "type", "values_s"}], "why": ""}
     {"cmd": "outputs", "rows": 100, "to": "out"}      writes out_0.npy ... -> {"event": "outputs", "files": [...], "values_s": [...]}
-    {"cmd": "memory"}, {"cmd": "state"}, {"cmd": "quit"}
+    {"cmd": "memory"}                                 -> {"event": "memory", "peak_bytes": ..., "maker": {...}}
+    {"cmd": "state"}, {"cmd": "quit"}
 
 What goes wrong is one ``error`` line with its kind ("lacks", "artifact", "input", "storage", "runtime", "busy", "plan"), then exit
 code 1. When stdin closes without ``quit``, or nothing is said for ``idle_s``, the host is gone: the agent ends, and removes its
@@ -327,18 +328,29 @@ def folder(path: str, start: str) -> List[str]:
         return []
 
 
-def ask(*command: str) -> Optional[str]:
-    """What a small program of the device's maker says, or None where there is none."""
+def ask(*command: str, lines: Optional[int] = None) -> Optional[str]:
+    """What a small program of the device's maker says, or None where there is none; of one that never ends the first ``lines``."""
     import subprocess
 
     found = shutil.which(command[0])
     if not found:
         return None
     try:
-        done = subprocess.run([found, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
-    except (OSError, subprocess.SubprocessError):
+        child = subprocess.Popen([found, *command[1:]], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except OSError:
         return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+    timer = threading.Timer(5, child.kill)
+    timer.start()
+    assert child.stdout is not None
+    try:
+        said = b"".join(child.stdout.readline() for _ in range(lines)) if lines else child.stdout.read()
+        if lines:
+            child.kill()
+        code = child.wait()
+    finally:
+        timer.cancel()
+        child.stdout.close()
+    return said.decode("utf-8", "replace") if said and (lines or code == 0) else None
 
 
 def emulated() -> bool:
@@ -424,6 +436,7 @@ def state() -> Dict[str, Any]:
 
     A reading that the device doesn't have is None and its reason stands under ``why``. ``throttle_count`` only grows;
     ``throttle_flags`` are a Raspberry Pi's, now and since its start. ``energy_uj`` are counters by domain, ``power_mw`` rails.
+    ``ran_ns`` and ``waited_ns`` count what this process ran on a CPU, and waited for one while others ran.
     """
     why: Dict[str, str] = {}
     base = "/sys/devices/system/cpu/cpu%d/cpufreq/"
@@ -443,9 +456,12 @@ def state() -> Dict[str, Any]:
     total = re.search(r"^cpu\s+(.+)$", text("/proc/stat") or "", re.M)
     ticks = [int(t) for t in total.group(1).split()] if total else []
     switches = re.search(r"^nonvoluntary_ctxt_switches:\s*(\d+)", text("/proc/self/status") or "", re.M)
+    ran, waited = schedule()
+    if waited is None:
+        why["waited_ns"] = "no /proc/self/task/*/schedstat (a kernel without CONFIG_SCHED_INFO)"
     energy, power = energies(), rails()
     if not energy and not power:
-        why["energy"] = "no energy counter (powercap) and no INA3221 sensor"
+        why["energy"] = "no energy counter that may be read (powercap) and no INA3221 sensor"
     maximum = number(base % cpu + "cpuinfo_max_freq")
     return {
         "governor": governor.strip() if governor else None,
@@ -457,6 +473,8 @@ def state() -> Dict[str, Any]:
         "pressure": float(pressure.group(1)) if pressure else None,
         "steal_ticks": ticks[7] if len(ticks) > 7 else None,
         "total_ticks": sum(ticks[:8]) if ticks else None,
+        "ran_ns": ran,
+        "waited_ns": waited,
         "involuntary_switches": int(switches.group(1)) if switches else None,
         "throttle_count": number("/sys/devices/system/cpu/cpu%d/thermal_throttle/core_throttle_count" % cpu),
         "throttle_flags": pi_flags(text("/sys/devices/platform/soc/soc:firmware/get_throttled")),
@@ -464,6 +482,16 @@ def state() -> Dict[str, Any]:
         "power_mw": power,
         "why": why,
     }
+
+
+def schedule() -> Tuple[Optional[int], Optional[int]]:
+    """Nanoseconds that all threads of this process ran, and that they were ready but waited for a CPU; None where it isn't told."""
+    ran, waited, seen = 0, 0, False
+    for thread in folder("/proc/self/task", ""):
+        found = re.match(r"(\d+) (\d+) \d+", text(thread + "/schedstat") or "")
+        if found:
+            ran, waited, seen = ran + int(found.group(1)), waited + int(found.group(2)), True
+    return (ran, waited) if seen else (None, None)
 
 
 def temperatures() -> Dict[str, float]:
@@ -509,20 +537,106 @@ def pi_flags(said: Optional[str]) -> Optional[List[str]]:
     return now + [name + " since its start" for bit, name in sorted(THROTTLED.items()) if bits >> (bit + 16) & 1]
 
 
-def maker() -> Dict[str, Any]:
-    """What the maker's own tools say, once a session (they are programs, too slow for every block)."""
+def vcgencmd() -> Dict[str, Any]:
+    """A Raspberry Pi's firmware: flags, the clock and the heat that it measures itself, the core's voltage."""
     out: Dict[str, Any] = {}
     flags = ask("vcgencmd", "get_throttled")
-    if flags is not None:
-        out["throttle_flags"] = pi_flags(flags)
+    if flags is None:
+        return out
+    out["throttle_flags"] = pi_flags(flags)
+    for name, words, pattern, unit in (
+        ("frequency_mhz", ("measure_clock", "arm"), r"frequency\(\d+\)=(\d+)", 1e-6),
+        ("temperature_c", ("measure_temp",), r"temp=([\d.]+)", 1.0),
+        ("core_volts", ("measure_volts", "core"), r"volt=([\d.]+)", 1.0),
+    ):
+        found = re.match(pattern, ask("vcgencmd", *words) or "")
+        out[name] = float(found.group(1)) * unit if found else None
+    return out
+
+
+def tegrastats(line: str) -> Dict[str, Any]:
+    """One line of a Jetson's tegrastats: megahertz of the cores that are on, how many are off, the GPU's load, heat, rails in milliwatts.
+
+    ``RAM 2345/7620MB (lfb 4x4MB) CPU [12%@1510,off] EMC_FREQ 0%@2133 GR3D_FREQ 0%@[305] cpu@48.5C VDD_IN 4892mW/4892mW``: the first figure
+    of a rail is now, the second its average. What a line doesn't have is None, or absent where it has a name of its own.
+    """
+    cores_part = re.search(r"\bCPU \[([^\]]*)\]", line)
+    each = cores_part.group(1).split(",") if cores_part else []
+    gpu = re.search(r"\bGR3D(?:_FREQ)? (\d+)%", line)
+    ram = re.search(r"\bRAM (\d+)/(\d+)MB", line)
+    return {
+        "cpu_mhz": [int(m.group(1)) for m in (re.match(r"\d+%@(\d+)$", core) for core in each) if m] or None,
+        "cores_off": each.count("off") if cores_part else None,
+        "gpu_load": int(gpu.group(1)) / 100.0 if gpu else None,
+        "ram_used_bytes": int(ram.group(1)) << 20 if ram else None,
+        "temperatures": {name: float(c) for name, c in re.findall(r"\b(\w+)@(-?\d+(?:\.\d+)?)C\b", line) if float(c) > -100},
+        "power_mw": {name: float(now) for name, now in re.findall(r"\b([A-Z][A-Z0-9_]+) (\d+)mW?/\d+mW?\b", line)},
+    }
+
+
+THERMAL = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+
+def thermal_status(said: Optional[str]) -> Optional[int]:
+    """``dumpsys thermalservice`` of Android 10 and later: 0 (none) to 6 (shutdown)."""
+    found = re.search(r"Thermal Status:\s*(\d+)", said or "")
+    return int(found.group(1)) if found else None
+
+
+def thermal(status: int) -> str:
+    """ "thermal status 2 (moderate)"."""
+    return "thermal status %d (%s)" % (status, THERMAL[status] if status < len(THERMAL) else "unknown")
+
+
+def battery(said: Optional[str]) -> Optional[Dict[str, Any]]:
+    """``dumpsys battery``: heat (it says tenths of a degree), volts (millivolts), charge left (microampere hours), whether it is fed from
+    outside. None where there is no battery; a figure that it does not give is None."""
+    fields = dict(re.findall(r"^\s*([A-Za-z ]+): (\S+)\s*$", said or "", re.M))
+    if "level" not in fields or fields.get("present") == "false":
+        return None
+
+    def figure(name: str, unit: float) -> Optional[float]:
+        given = fields.get(name, "")
+        return int(given) * unit if re.fullmatch(r"-?\d+", given) and int(given) > 0 else None
+
+    plugged = [kind for kind in ("AC", "USB", "Wireless", "Dock") if fields.get(kind + " powered") == "true"]
+    return {
+        "level": figure("level", 0.01),
+        "temperature_c": figure("temperature", 0.1),
+        "volts": figure("voltage", 0.001),
+        "charge_uah": figure("Charge counter", 1.0),
+        "plugged": plugged,
+    }
+
+
+def batterystats(said: Optional[str]) -> Optional[Dict[str, Any]]:
+    """``dumpsys batterystats``: "Capacity: 3080, Computed drain: 46.8, actual drain: 30.8-61.6", milliampere hours since the last full
+    charge; None where it does not tell."""
+    found = re.search(r"Capacity: ([\d.]+), Computed drain: ([\d.]+), [Aa]ctual drain: ([\d.]+)(?:-([\d.]+))?", said or "")
+    if not found:
+        return None
+    capacity, computed, low, high = found.groups()
+    return {"capacity_mah": float(capacity), "computed_mah": float(computed), "actual_mah": [float(low), float(high or low)]}
+
+
+def maker() -> Dict[str, Any]:
+    """What the maker's own tools say, at the start and at the end of a launch (they are programs, too slow for every block).
+
+    Only what a tool that is there was asked has a name here, None where it gave no answer that can be read.
+    """
+    out = vcgencmd()
     mode = ask("nvpmodel", "-q")
     if mode is not None:
         found = re.search(r"NV Power Mode:\s*(\S+)", mode)
         out["power_mode"] = found.group(1) if found else None
+    line = ask("tegrastats", "--interval", "100", lines=1)
+    if line is not None:
+        out["tegrastats"] = tegrastats(line)
     thermal = ask("dumpsys", "thermalservice")
     if thermal is not None:
-        found = re.search(r"Thermal Status:\s*(\d+)", thermal)
-        out["thermal_status"] = int(found.group(1)) if found else None
+        out["thermal_status"] = thermal_status(thermal)
+        out["battery"] = battery(ask("dumpsys", "battery"))
+        out["batterystats"] = batterystats(ask("dumpsys", "batterystats"))
     return out
 
 
@@ -781,7 +895,7 @@ class Agent:
         self.say("outputs", files=["%s_%d.npy" % (to, i) for i in range(len(files))], n=count, rows=rows, values_s=values)
 
     def memory(self) -> None:
-        self.say("memory", **memory())
+        self.say("memory", maker=maker(), **memory())
 
     def state(self) -> None:
         self.say("state", **state())

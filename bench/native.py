@@ -30,7 +30,8 @@ for f in /proc/cpuinfo /proc/meminfo /sys/devices/system/cpu/cpu0/cpufreq/scalin
   /sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq /proc/loadavg; do echo "== $f"; cat $f 2>/dev/null; done
 for z in /sys/class/thermal/thermal_zone*; do echo "== $z"; cat $z/type $z/temp 2>/dev/null; done
 if command -v getprop >/dev/null; then echo "== board"; getprop ro.product.model; echo "== android"; getprop ro.build.version.release; fi
-if command -v dumpsys >/dev/null; then echo "== thermal"; dumpsys thermalservice; echo "== battery"; dumpsys battery; fi
+if command -v dumpsys >/dev/null; then echo "== thermal"; dumpsys thermalservice; echo "== battery"; dumpsys battery; \
+  echo "== batterystats"; dumpsys batterystats; fi
 """
 
 
@@ -86,14 +87,45 @@ def bench_native(
         link.push(subject.artifact.path(subject.folder), f"{number}/{subject.artifact.file}")
     where = look(link)
     launches: list[list[Launch]] = [[] for _ in subjects]
+    drained: list[list[float | None]] = [[] for _ in subjects]
     rng = np.random.default_rng(options.seed)
     for turn in range(options.launches):
         progress.step("bench", turn, options.launches)
         for index in rng.permutation(len(subjects)):
+            before = _battery(link) if where.battery else None
             launches[index].append(_launch(link, f"{index}/{subjects[index].artifact.file}", options))
+            drained[index].append(joules(before, _battery(link)) if before else None)
     progress.step("bench", options.launches, options.launches)
-    found = tuple(_measurement(i, subjects, launches, link, options) for i in range(len(subjects)))
+    found = tuple(_measurement(i, subjects, launches, link, options, _energy(where, drained[i], launches[i])) for i in range(len(subjects)))
     return Bench(found, where, (f"latency: {SUMMARY}; {options.launches} launches of each file, in turns",))
+
+
+def _battery(link: Link) -> dict[str, Any] | None:
+    return agent.battery(link.run(("dumpsys", "battery"), timeout_s=60).stdout)
+
+
+def joules(before: dict[str, Any], after: dict[str, Any] | None) -> float | None:
+    """What a battery gave between two readings: its loss of charge (1 microampere hour is 3.6 mC) times the mean voltage; None where
+    either does not tell."""
+    if after is None or any(x[name] is None for x in (before, after) for name in ("charge_uah", "volts")):
+        return None
+    charge = (before["charge_uah"] - after["charge_uah"]) * 3.6e-3
+    return float(charge * (before["volts"] + after["volts"]) / 2)
+
+
+def _energy(where: Environment, drained: Sequence[float | None], launches: Sequence[Launch]) -> dict[str, Any] | str:
+    """Joules of an inference of the whole phone, screen and warm-up included, or why there is no such figure."""
+    if where.battery is None:
+        return where.why.get("battery", "no battery that tells")
+    if where.battery["plugged"]:
+        return f"the phone is fed from outside ({', '.join(where.battery['plugged'])}): unplug it and reach it over the network"
+    known = [d for d in drained if d is not None]
+    if len(known) < len(launches):
+        return "the phone's battery has no charge counter"
+    if sum(known) <= 0:
+        return "the battery's charge counter did not move: allow more runs"
+    per = sum(known) / sum(launch.count for launch in launches)
+    return {"joules_per_inference": per, "by_domain": {"phone": per}, "source": "charge of the battery before and after each launch"}
 
 
 def _launch(link: Link, file: str, options: BenchOptions) -> Launch:
@@ -108,7 +140,14 @@ def _launch(link: Link, file: str, options: BenchOptions) -> Launch:
     return parse(ran.stdout + "\n" + ran.stderr)
 
 
-def _measurement(index: int, subjects: list[Subject], launches: list[list[Launch]], link: Link, options: BenchOptions) -> Measurement:
+def _measurement(
+    index: int,
+    subjects: list[Subject],
+    launches: list[list[Launch]],
+    link: Link,
+    options: BenchOptions,
+    energy: dict[str, Any] | str,
+) -> Measurement:
     mine = launches[index]
     medians = [launch.median_s for launch in mine]
     latency: Latency | None = Latency(
@@ -121,7 +160,9 @@ def _measurement(index: int, subjects: list[Subject], launches: list[list[Launch
         cold_start_s=mine[0].init_s + mine[0].first_s,
         first_s=mine[0].first_s,
     )
-    why: dict[str, str] = {"energy": "benchmark_model measures none", "metric": "benchmark_model gives no outputs"}
+    why: dict[str, str] = {"metric": "benchmark_model gives no outputs"}
+    if isinstance(energy, str):
+        why["energy"] = energy
     speedup: Speedup | None = None
     reference, reason = baseline_of(index, subjects)
     if reference is None:
@@ -137,7 +178,13 @@ def _measurement(index: int, subjects: list[Subject], launches: list[list[Launch
     peaks = [launch.peak_bytes for launch in mine if launch.peak_bytes]
     memory = Memory(peak_bytes=max(peaks) if peaks else None, why="by benchmark_model's own monitoring, approximate")
     return measurement(
-        subjects[index], latency=latency, memory=memory, speedup=speedup, why=why, notes=("measured by TFLite's benchmark_model",)
+        subjects[index],
+        latency=latency,
+        memory=memory,
+        energy=energy if isinstance(energy, dict) else None,
+        speedup=speedup,
+        why=why,
+        notes=("measured by TFLite's benchmark_model",),
     )
 
 
@@ -149,9 +196,16 @@ def look(link: Link) -> Environment:
     frequency = parts.get("/sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "")
     heat = [int(body.split()[-1]) / 1000 for head, body in parts.items() if "thermal_zone" in head and re.search(r"\s-?\d+$", body)]
     memory = re.search(r"MemTotal:\s*(\d+) kB", parts.get("/proc/meminfo", ""))
-    thermal = re.search(r"Thermal Status: (\d+)", parts.get("thermal", ""))
+    status = agent.thermal_status(parts.get("thermal"))
+    power = agent.battery(parts.get("battery"))
     governor = parts.get("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or None
-    why = {} if heat else {"temperature_c": "no thermal zone that the shell may read"}
+    if not heat and power and power["temperature_c"] is not None:
+        heat.append(power["temperature_c"])
+    why = {} if heat else {"temperature_c": "no thermal zone that the shell may read, and no battery that tells"}
+    if status is None:
+        why["throttled"] = "no 'dumpsys thermalservice' that tells (Android 10 and later have it)"
+    if power is None:
+        why["battery"] = "no 'dumpsys battery' that tells"
     return Environment(
         device=link.name,
         kind=link.kind,
@@ -163,7 +217,8 @@ def look(link: Link) -> Environment:
         governor=governor,
         frequency_mhz=int(frequency) / 1000 if frequency.isdigit() else None,
         temperature_c=max(heat) if heat else None,
-        throttled=(f"thermal status {thermal[1]}",) if thermal and thermal[1] != "0" else None,
+        throttled=None if status is None else (agent.thermal(status),) if status else (),
+        battery={**power, "stats": agent.batterystats(parts.get("batterystats"))} if power else None,
         load=float(parts["/proc/loadavg"].split()[0]) if parts.get("/proc/loadavg") else None,
         memory_bytes=int(memory[1]) * 1024 if memory else None,
         versions={"android": parts["android"]} if parts.get("android") else {},

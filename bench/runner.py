@@ -17,14 +17,15 @@ from ..core.files import storage_errors
 from ..core.progress import Progress, Silent
 from ..core.report import Environment, Latency, Measurement, Memory, Speedup
 from ..targets.link.link import Link
-from . import stats
+from . import agent, stats
 from .plan import BenchOptions, Turns, turns
 from .session import Pusher, Session, Subject, subjects_of
 from .stage import Inputs, Stage, fixed_rows
 
 LATENCY_ROWS = 32
-BUSY_PERCENT = 10.0  # PSI: above this other work on the device is a part of what is measured
+BUSY = 0.10  # above this share of waiting for a CPU other work on the device is a part of what is measured
 SLOW_S = 0.05  # an inference so long that cold caches don't show in it
+INPUT_RAILS = ("VDD_IN", "POM_5V_IN")  # a Jetson's input: the other rails are a part of it
 EMULATED = "the device is emulated; its wall time says nothing about the real one"
 
 
@@ -44,6 +45,7 @@ class Timed(msgspec.Struct):
     hello: dict[str, Any] = {}
     ready: dict[str, Any] = {}
     memory: dict[str, Any] = {}
+    end: dict[str, Any] = {}
     warm: list[dict[str, Any]] = []
     launches: list[list[list[float]]] = []
     settling: list[float] = []
@@ -87,7 +89,8 @@ def bench_artifacts(
                     plan = turns(options, [_typical_s(one) for one in timed])
                 _time(timed, sessions, plan, options, number, progress, journal)
                 for one, session in zip(timed, sessions, strict=True):
-                    one.memory = one.memory or session.ask("memory")
+                    said = session.ask("memory")
+                    one.memory, one.end = one.memory or said, said.get("maker") or {}
                     session.quit()
         progress.step("bench", 1, 1)
     return Bench(_measurements(subjects, timed, link, options), environment(link, timed), _notes(subjects, options))
@@ -231,7 +234,8 @@ def _judge(one: Timed, options: BenchOptions) -> stats.Judgement:
     )
     if judged.verdict == "inconclusive":
         return judged
-    flags = sorted({f for s in one.states for f in s.get("throttle_flags") or () if "since" not in f})
+    flags = sorted({f for s in [*one.states, one.end] for f in s.get("throttle_flags") or () if "since" not in f})
+    flags += [agent.thermal(s["thermal_status"]) for s in (one.hello.get("maker", {}), one.end) if (s.get("thermal_status") or 0) > 1][-1:]
     if flags:
         return stats.Judgement("unstable", f"the device reports {', '.join(flags)}: use a stronger power supply, or cool it")
     throttled = _grown(one.states, "throttle_count")
@@ -240,9 +244,12 @@ def _judge(one: Timed, options: BenchOptions) -> stats.Judgement:
     stolen = stolen_share(one.states)
     if stolen is not None and stolen > 0.02:
         return stats.Judgement("unstable", f"the host took {stolen:.0%} of this virtual machine's CPU time: measure on a quieter host")
-    waited = _typical(one.states, "pressure")
-    if waited is not None and waited > BUSY_PERCENT:
-        return stats.Judgement("unstable", f"some process waited for a CPU {waited:.0f} % of the time: stop what else runs there")
+    waited = waited_share(one.states)
+    if waited is not None and waited > BUSY:
+        return stats.Judgement("unstable", f"it waited for a CPU {waited:.0%} of the time: stop what else runs there")
+    pressure = _typical(one.states, "pressure") if waited is None else None
+    if pressure is not None and pressure > 100 * BUSY:
+        return stats.Judgement("unstable", f"some process waited for a CPU {pressure:.0f} % of the time: stop what else runs there")
     return judged
 
 
@@ -257,21 +264,45 @@ def stolen_share(states: list[dict[str, Any]]) -> float | None:
     return _grown(states, "steal_ticks") / ticks if ticks > 0 else None
 
 
+def waited_share(states: list[dict[str, Any]]) -> float | None:
+    """Of the time that the measured process could have run in its blocks, the share that it waited for a CPU; None where it can't be told.
+
+    ``states`` are pairs, before and after each block."""
+    ran = waited = 0
+    for before, after in zip(states[::2], states[1::2], strict=True):
+        if before.get("waited_ns") is None or after.get("waited_ns") is None:
+            return None
+        ran += after["ran_ns"] - before["ran_ns"]
+        waited += after["waited_ns"] - before["waited_ns"]
+    return waited / (ran + waited) if ran + waited > 0 else None
+
+
 def energy_of(one: Timed) -> dict[str, Any] | None:
-    """Joules of one inference from the energy counters around each block; they count the whole package, idle parts too."""
-    joules: dict[str, float] = {}
-    for before, after in zip(one.states[::2], one.states[1::2], strict=True):
+    """Joules of one inference, from the sensors read before and after each block; they see the whole package or board, idle parts too.
+
+    Counters (powercap) are exact for the block. Where there are only rails that tell their power (INA3221), the mean of the two readings
+    times the seconds of the block's runs; the total is the input rail where there is one, else the sum of the rails.
+    """
+    runs = len(one.values)
+    counted: dict[str, float] = {}
+    powered: dict[str, float] = {}
+    blocks = [block for launch in one.launches for block in launch]
+    for before, after, block in zip(one.states[::2], one.states[1::2], blocks, strict=True):
         for name, count in (after.get("energy_uj") or {}).items():
             grown = count - (before.get("energy_uj") or {}).get(name, count)
             if grown >= 0:  # a counter that wrapped around says nothing
-                joules[name] = joules.get(name, 0.0) + grown / 1e6
-    runs = len(one.values)
+                counted[name] = counted.get(name, 0.0) + grown / 1e6
+        for name, power in (after.get("power_mw") or {}).items():
+            watts = (power + (before.get("power_mw") or {}).get(name, power)) / 2e3
+            powered[name] = powered.get(name, 0.0) + watts * sum(block)
+    joules = counted or powered
     if not joules or not runs:
         return None
+    total = next((joules[name] for name in INPUT_RAILS if name in joules), sum(joules.values()))
     return {
-        "joules_per_inference": sum(joules.values()) / runs,
+        "joules_per_inference": total / runs,
         "by_domain": {k: v / runs for k, v in joules.items()},
-        "source": "powercap",
+        "source": "powercap" if counted else "ina3221, power before and after each block",
     }
 
 
@@ -317,7 +348,15 @@ def environment(link: Link, timed: Sequence[Timed]) -> Environment:
     versions: dict[str, str] = {}
     for one in timed:
         versions.update(one.hello["versions"])
-    flags = [s["throttle_flags"] for s in [*states, maker] if s.get("throttle_flags") is not None]
+    makers = [maker, *(one.end for one in timed)]
+    flags = [s["throttle_flags"] for s in [*states, *makers] if s.get("throttle_flags") is not None]
+    flags += [[agent.thermal(m["thermal_status"])] if m["thermal_status"] else [] for m in makers if m.get("thermal_status") is not None]
+    tegra = [m["tegrastats"]["temperatures"] for m in makers if m.get("tegrastats")]
+    warm = [*states, *makers, *({"temperature_c": max(found.values(), default=None)} for found in tegra)]
+    why = {**device["why"], **hello["state"]["why"]}
+    for name in ("temperature_c", "frequency_mhz"):
+        if _range(warm, name):
+            why.pop(name, None)
     return Environment(
         device=link.name,
         kind=kind_of(link, timed),
@@ -328,18 +367,20 @@ def environment(link: Link, timed: Sequence[Timed]) -> Environment:
         cores=device["cores"],
         governor=hello["state"]["governor"],
         power_mode=maker.get("power_mode"),
-        frequency_mhz=_typical(states, "frequency_mhz"),
+        frequency_mhz=_typical(states, "frequency_mhz") or _typical(makers, "frequency_mhz"),
         max_frequency_mhz=hello["state"].get("max_frequency_mhz"),
-        frequency_range_mhz=_range(states, "frequency_mhz"),
-        temperature_c=(_range(states, "temperature_c") or (None, None))[1],
-        temperature_range_c=_range(states, "temperature_c"),
+        frequency_range_mhz=_range(states, "frequency_mhz") or _range(makers, "frequency_mhz"),
+        temperature_c=(_range(warm, "temperature_c") or (None, None))[1],
+        temperature_range_c=_range(warm, "temperature_c"),
         throttled=tuple(sorted({f for found in flags for f in found})) if flags else None,
         load=hello["state"]["load"],
         pressure=_typical(states, "pressure"),
+        waited=waited_share([s for one in timed for s in one.states]),
         steal=stolen_share(timed[0].states),
+        battery=next((m["battery"] for m in reversed(makers) if m.get("battery")), None),
         memory_bytes=device["memory_bytes"],
         versions=versions,
-        why={**device["why"], **hello["state"]["why"]},
+        why=why,
     )
 
 

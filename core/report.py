@@ -17,8 +17,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """The device at the time of a measurement. ``kind``: "real", "emulated" or "simulated clock".
 
     ``frequency_mhz`` is typical and ``temperature_c`` the highest, over the whole measurement; the ranges are their least and
-    greatest. ``pressure`` is the share of time (%) that some process waited for a CPU, ``steal`` the share of CPU time that a
-    hypervisor gave to others, ``throttled`` what the device says of capped clocks and low voltage. ``why`` tells why a field is None.
+    greatest. ``pressure`` is the share of time (%) that some process waited for a CPU, ``waited`` the share that the measured process
+    itself did, ``steal`` the share of CPU time that a hypervisor gave to others, ``throttled`` what the device says of capped clocks, heat
+    and low voltage, ``battery`` an Android device's. ``why`` tells why a field is None.
     """
 
     device: str = "local"
@@ -38,7 +39,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     throttled: tuple[str, ...] | None = None
     load: float | None = None
     pressure: float | None = None
+    waited: float | None = None
     steal: float | None = None
+    battery: dict[str, Any] | None = None
     memory_bytes: int | None = None
     versions: dict[str, str] = {}
     why: dict[str, str] = {}

@@ -118,6 +118,7 @@ def state(e: Environment) -> list[tuple[str, str]]:
         "throttled": None if e.throttled is None else ", ".join(e.throttled) or "no",
         "load": None if e.load is None else f"{e.load:.2f}",
         "pressure": None if e.pressure is None else f"{e.pressure:.1f} % of the time some process waited for a CPU",
+        "waited": None if e.waited is None else f"{100 * e.waited:.1f} % of the time the measured process waited for a CPU",
         "steal": None if e.steal is None else f"{100 * e.steal:.1f} % of the CPU time went to other guests",
     }
     names = {"frequency_mhz": "frequency", "temperature_c": "temperature", "power_mode": "power mode"}

@@ -30,6 +30,8 @@ PI = {
     "/proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\x00",
     "/proc/meminfo": "MemTotal:        8245996 kB\n",
     "/proc/stat": "cpu  100 0 50 800 10 0 5 0 0 0\n",
+    "/proc/self/task/10/schedstat": "5000 20 3\n",
+    "/proc/self/task/11/schedstat": "1000 5 1\n",
     CPU + "scaling_governor": "ondemand\n",
     CPU + "scaling_cur_freq": "1500000\n",
     CPU + "cpuinfo_max_freq": "2400000\n",
@@ -76,6 +78,7 @@ def test_a_pi_tells_its_clock_heat_and_voltage(at: Any) -> None:
     assert state["temperature_c"] == 61.35
     assert state["throttle_flags"] == ["under-voltage", "throttled", "under-voltage since its start", "throttled since its start"]
     assert state["steal_ticks"] == 0
+    assert (state["ran_ns"], state["waited_ns"]) == (6000, 25)
     assert "governor" not in state["why"]
     assert "energy" in state["why"]
     device = agent.device()
@@ -98,7 +101,7 @@ def test_rapl_counts_packages_once(at: Any) -> None:
 
 def test_a_bare_machine_says_why_nothing_is_known(at: Any) -> None:
     state, device = agent.state(), agent.device()
-    for name in ("governor", "frequency_mhz", "temperature_c", "pressure"):
+    for name in ("governor", "frequency_mhz", "temperature_c", "pressure", "waited_ns"):
         assert state[name] is None
         assert state["why"][name]
     assert set(device["why"]) >= {"board", "memory_bytes"}
@@ -118,20 +121,96 @@ def test_throttle_bits_as_documented_for_vcgencmd(said: str | None, flags: list[
     assert agent.pi_flags(said) == flags
 
 
+TEGRASTATS = (
+    "11-24-2026 10:00:01 RAM 2345/7620MB (lfb 4x4MB) SWAP 0/3810MB (cached 0MB) CPU [12%@1510,3%@1344,off,off,0%@729,0%@729] "
+    "EMC_FREQ 0%@2133 GR3D_FREQ 37%@[305] CV0@-256C cpu@48.5C SOC2@47.5C tj@50.125C VDD_IN 4892mW/4801mW VDD_CPU_GPU_CV 1020mW/990mW"
+)
+BATTERY = """Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  Wireless powered: false
+  Max charging current: 0
+  Charge counter: 2500000
+  status: 2
+  present: true
+  level: 87
+  scale: 100
+  voltage: 4123
+  temperature: 312
+  technology: Li-ion
+"""
+TOOLS = {
+    "vcgencmd": 'case "$1" in get_throttled) echo throttled=0x50000;; measure_clock) echo "frequency(48)=1500345728";; '
+    'measure_temp) echo "temp=61.3\'C";; measure_volts) echo volt=0.8768V;; esac',
+    "nvpmodel": "printf 'NV Power Mode: 15W\\n0\\n'",
+    "tegrastats": f"while :; do echo '{TEGRASTATS}'; sleep 0.1; done",
+    "dumpsys": f"""case "$1" in thermalservice) echo "IsStatusOverride: false"; echo "Thermal Status: 2";; battery) cat <<'X'
+{BATTERY}X
+;; batterystats) echo "  Capacity: 3080, Computed drain: 46.8, actual drain: 30.8-61.6";; esac""",
+}
+
+
+def tools(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    for name, body in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
 def test_makers_tools_are_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in {
-        "vcgencmd": "throttled=0x50000",
-        "nvpmodel": "NV Power Mode: 15W\n0",
-        "dumpsys": "IsStatusOverride: false\nThermal Status: 2",
-    }.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\ncat <<'X'\n{text}\nX\n")
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    tools(tmp_path, monkeypatch, **TOOLS)
     assert agent.maker() == {
         "throttle_flags": ["under-voltage since its start", "throttled since its start"],
+        "frequency_mhz": pytest.approx(1500.345728),
+        "temperature_c": 61.3,
+        "core_volts": 0.8768,
         "power_mode": "15W",
+        "tegrastats": {
+            "cpu_mhz": [1510, 1344, 729, 729],
+            "cores_off": 2,
+            "gpu_load": 0.37,
+            "ram_used_bytes": 2345 << 20,
+            "temperatures": {"cpu": 48.5, "SOC2": 47.5, "tj": 50.125},
+            "power_mw": {"VDD_IN": 4892.0, "VDD_CPU_GPU_CV": 1020.0},
+        },
         "thermal_status": 2,
+        "battery": {
+            "level": pytest.approx(0.87),
+            "temperature_c": pytest.approx(31.2),
+            "volts": pytest.approx(4.123),
+            "charge_uah": 2_500_000,
+            "plugged": ["USB"],
+        },
+        "batterystats": {"capacity_mah": 3080, "computed_mah": 46.8, "actual_mah": [30.8, 61.6]},
     }
+
+
+def test_tools_that_fail_hang_or_speak_otherwise_give_nothing_never_zero(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tools(
+        tmp_path,
+        monkeypatch,
+        vcgencmd='[ "$1" = get_throttled ] && echo "VCHI initialization failed" || exit 1',
+        nvpmodel="echo something else",
+        tegrastats="echo no line of ours",
+        dumpsys="echo Can not find service: $1",
+    )
+    assert agent.maker() == {
+        "throttle_flags": None,
+        "frequency_mhz": None,
+        "temperature_c": None,
+        "core_volts": None,
+        "power_mode": None,
+        "tegrastats": {"cpu_mhz": None, "cores_off": None, "gpu_load": None, "ram_used_bytes": None, "temperatures": {}, "power_mw": {}},
+        "thermal_status": None,
+        "battery": None,
+        "batterystats": None,
+    }
+
+
+def test_a_battery_without_figures_has_none_of_them() -> None:
+    found = agent.battery("  AC powered: true\n  present: true\n  level: 50\n  voltage: 0\n  temperature: -\n")
+    assert found == {"level": 0.5, "temperature_c": None, "volts": None, "charge_uah": None, "plugged": ["AC"]}
+    assert agent.battery("  present: false\n  level: 0\n") is None
 
 
 def test_this_machine_checks_out() -> None:

@@ -55,6 +55,18 @@ Pixel 4a
 == thermal
 IsStatusOverride: false
 Thermal Status: 1
+== battery
+Current Battery Service state:
+  AC powered: false
+  USB powered: {usb}
+  Charge counter: {charge}
+  present: true
+  level: 87
+  voltage: 4000
+  temperature: 312
+== batterystats
+  Estimated power use (mAh):
+    Capacity: 3080, Computed drain: 46.8, actual drain: 30.8-61.6
 """
 
 
@@ -71,12 +83,18 @@ def test_output_without_timings_is_refused(text: str) -> None:
         parse(text)
 
 
-def phone(medians: dict[str, list[int]], code: int = 0) -> Any:
+def phone(medians: dict[str, list[int]], code: int = 0, usb: str = "true", drop: int = 10) -> Any:
+    """A phone whose battery loses ``drop`` microampere hours between any two readings."""
+    charge = [2_500_000]
+
     def answer(command: Sequence[str]) -> Ran:
         if command[0] == "./benchmark_model":
             name = Path(command[1]).name
             return Ran(code, OUTPUT.replace("{median}", str(medians[name].pop(0))) if code == 0 else "ERROR: no such op FOO\n", "")
-        return Ran(0, PHONE if command[0] == "sh" else "", "")
+        if command[0] == "dumpsys":
+            charge.append(charge[-1] - drop)
+        told = PHONE.replace("{usb}", usb).replace("{charge}", str(charge[-1]))
+        return Ran(0, told if command[0] in ("sh", "dumpsys") else "", "")
 
     return answer
 
@@ -109,7 +127,16 @@ def test_a_phone_is_described_through_its_shell() -> None:
         where = look(link)
     assert (where.machine, where.cpu, where.cores) == ("aarch64", "1 x Cortex-A55 + 1 x Cortex-A76", 2)
     assert (where.governor, where.frequency_mhz, where.temperature_c, where.load) == ("schedutil", 1803, 41.2, 2.1)
-    assert (where.versions, where.throttled) == ({"android": "13"}, ("thermal status 1",))
+    assert (where.versions, where.throttled) == ({"android": "13"}, ("thermal status 1 (light)",))
+    assert where.battery is not None
+    assert where.battery == {
+        "level": 0.87,
+        "temperature_c": pytest.approx(31.2),
+        "volts": 4.0,
+        "charge_uah": 2_500_000,
+        "plugged": ["USB"],
+        "stats": {"capacity_mah": 3080, "computed_mah": 46.8, "actual_mah": [30.8, 61.6]},
+    }
     assert where.isa == ("dotprod", "fp16", "neon")
 
 
@@ -136,3 +163,18 @@ def test_one_launch_proves_no_difference(files: Any, pair: list[tuple[Any, ...]]
         bench = bench_native(pair, link, program=tmp_path / "bm", options=BenchOptions(launches=1))
     assert bench.measurements[1].speedup is None
     assert "one launch" in bench.measurements[1].why["speedup"]
+
+
+def test_a_battery_tells_joules_only_where_nothing_else_feeds_the_phone(pair: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    (tmp_path / "bm").touch()
+
+    def energy(**how: Any) -> tuple[Any, str]:
+        device = phone({"net.fp32.tflite": [1000] * 4}, **how)
+        with Fake(answer=device, kind="real", python=None) as link:
+            m = bench_native(pair, link, program=tmp_path / "bm", options=BenchOptions(launches=2)).measurements[0]
+        return m.energy, m.why.get("energy", "")
+
+    assert energy() == (None, "the phone is fed from outside (USB): unplug it and reach it over the network")
+    given, _ = energy(usb="false")
+    assert given["joules_per_inference"] == pytest.approx(10 * 3.6e-3 * 4.0 / 20)  # 10 uAh at 4 V a launch of 20 runs
+    assert energy(usb="false", drop=0) == (None, "the battery's charge counter did not move: allow more runs")

@@ -177,6 +177,35 @@ def test_energy_is_counted_per_inference(files: Any, pair: list[tuple[Any, ...]]
     assert m.energy["joules_per_inference"] == pytest.approx(0.2)
 
 
+def test_a_jetsons_rails_give_joules_from_its_input_alone(files: Any, pair: list[tuple[Any, ...]]) -> None:
+    """5 W at the input, of which 2 W go to the CPU: 5 W times the seconds of a run."""
+    rails = scripted(lambda file, i: 0.01, lambda turn: {**STATE, "power_mw": {"VDD_IN": 5000.0, "VDD_CPU_GPU_CV": 2000.0}})
+    with Fake(script=rails) as link:
+        m = bench_artifacts(pair, link, inputs=files.data(2), options=BenchOptions(launches=2, rounds=2, runs=40)).measurements[0]
+    assert m.energy is not None
+    assert m.energy["joules_per_inference"] == pytest.approx(0.05)
+    assert m.energy["by_domain"] == {"VDD_IN": pytest.approx(0.05), "VDD_CPU_GPU_CV": pytest.approx(0.02)}
+    assert m.energy["source"].startswith("ina3221")
+
+
+def test_what_counts_is_whether_the_measured_process_waited(files: Any, pair: list[tuple[Any, ...]]) -> None:
+    """Others may wait as much as they like where this process does not: it had a higher priority, or a core of its own."""
+    even, clock = noisy({"a.onnx": 1.0, "b.onnx": 1.0}), itertools.count()
+
+    def state(share: float) -> Callable[[int], dict[str, Any]]:
+        return lambda turn: {**STATE, "pressure": 60.0, "ran_ns": (now := next(clock)) * 1e6, "waited_ns": now * 1e6 * share}
+
+    with Fake(script=scripted(even, state(0.01))) as link:
+        calm = bench_artifacts(pair, link, inputs=files.data(2))
+    with Fake(script=scripted(even, state(1.0))) as link:
+        pushed = bench_artifacts(pair, link, inputs=files.data(2))
+    assert calm.measurements[0].latency is not None
+    assert pushed.measurements[0].latency is not None
+    assert calm.measurements[0].latency.verdict == "stable"
+    assert pushed.measurements[0].latency.why == "it waited for a CPU 50% of the time: stop what else runs there"
+    assert (calm.environment.waited, pushed.environment.waited) == (pytest.approx(0.01, rel=0.02), pytest.approx(0.5))
+
+
 def test_other_work_on_the_device_is_told(files: Any, pair: list[tuple[Any, ...]]) -> None:
     busy = scripted(noisy({"a.onnx": 1.0, "b.onnx": 1.0}), lambda turn: {**STATE, "pressure": 60.0})
     with Fake(script=busy) as link:

@@ -64,13 +64,17 @@ def phone(folder: Path) -> Iterator[Path]:
         adb = f"'{own}'" if own else f"{_loader(folder)} '{tools}/adb'"
         program = home / "adb"
         script(program, f"export HOME={home} ANDROID_ADB_SERVER_PORT=15037", f'exec nsenter -t {daemon.pid} -n {adb} "$@"')
+        # Started here, since under a loader of its own adb can't start its server itself.
+        server = subprocess.Popen(
+            [str(program), "server", "nodaemon"], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
         try:
             _wait(daemon, home / "log")
             yield program
         finally:
-            subprocess.run([str(program), "kill-server"], capture_output=True, check=False)
-            daemon.kill()
-            daemon.wait()
+            for child in (server, daemon):
+                child.kill()
+                child.wait()
             log.close()
 
 
