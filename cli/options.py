@@ -96,6 +96,15 @@ preprocessing = together(
 seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="For splits, training and intervals.")
 
 
+def read_lines(file: Path) -> tuple[str, ...]:
+    """The lines of a text file, without empty ones."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"'{file}' can't be read as lines of text: {error}") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 def read_preprocess(
     mean: tuple[float, ...] | None,
     std: tuple[float, ...] | None,

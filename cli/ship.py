@@ -15,9 +15,11 @@ from . import options as o
 @click.option("--to", "platforms", required=True, metavar="linux,web,android,ios", help="Packages for these.")
 @click.option("--file", "files", multiple=True, metavar="NAME", help="Ship this file of DIR; may be repeated [the recommended].")
 @click.option("--precision", metavar="fp32|fp16|int8", help="Ship files of this precision.")
+@click.option("--target", metavar="TARGET", help="Ship what this profile wants [the one that DIR was made for].")
 @click.option("--allow", multiple=True, metavar="GATE", help="Override a gate that failed, by its name; the bundle says so.")
 @click.option("--data", metavar="DATA", help="Golden images come from here [made up].")
 @click.option("--alphabet", default="", metavar="CHARS", help="For text models (CTC): the characters, the blank being class 0.")
+@click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names for the classes, one a line [the model's own].")
 @click.option("--licence", "spdx", default="not stated", metavar="SPDX", help="The model's licence.")
 @click.option("--attribution", default="", metavar="TEXT", help="Whom to name.")
 @click.option("--source", default="", metavar="TEXT", help="Where the weights come from.")
@@ -35,7 +37,7 @@ def ship(**options: Any) -> None:
     from ..search.ship import ship as run
     from .console import Console
     from .inputs import PREPROCESS_OPTIONS
-    from .options import read_preprocess
+    from .options import read_lines, read_preprocess
 
     spec = read_preprocess(**{key: options.pop(key) for key in PREPROCESS_OPTIONS})
     order = Order(
@@ -44,10 +46,12 @@ def ship(**options: Any) -> None:
         out=options["out"],
         files=options["files"],
         precision=options["precision"],
+        target=options["target"],
         allow=options["allow"],
         data=options["data"],
         preprocess=spec,
         alphabet=options["alphabet"],
+        labels=read_lines(options["labels"]) if options["labels"] else (),
         licence=Licence(spdx=options["spdx"], attribution=options["attribution"], source=options["source"]),
         seed=options["seed"],
         force=options["force"],

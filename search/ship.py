@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.artifact import Artifact, Manifest, read_json
-from ..core.errors import GateError, InputError, LacksError, ParityError
+from ..core.errors import GateError, InputError, LacksError, ParityError, TargetError
 from ..core.files import refuse_existing, staged_folder
 from ..core.preprocess import Preprocess
 from ..core.progress import Progress
@@ -30,6 +30,7 @@ from .runner import Here, why_not_here
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..targets.target import Target
     from ..tasks.samples import Samples
 
 GATES = ("certified", "max-drop", "max-latency", "parity", "report", "trust")
@@ -38,17 +39,20 @@ IMAGES = 4
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """What the user asked for. ``files`` empty takes the recommended one of each format, ``allow`` names gates to override."""
+    """What the user asked for. ``files`` empty takes the recommended one of each format that ``target`` (None: the one that the folder was
+    made for) wants; ``allow`` names gates to override. ``labels`` are names for people in the place of the model's own."""
 
     folder: Path
     platforms: tuple[str, ...]
     out: Path
     files: tuple[str, ...] = ()
     precision: str | None = None
+    target: str | None = None
     allow: tuple[str, ...] = ()
     data: str | None = None
     preprocess: Preprocess | None = None
     alphabet: str = ""
+    labels: tuple[str, ...] = ()
     licence: Licence = dataclasses.field(default_factory=Licence)
     seed: int = 0
     force: bool = False
@@ -73,15 +77,21 @@ def ship(order: Order, progress: Progress) -> tuple[Ship, Path]:
         raise InputError(f"no gate is called '{wrong[0]}'; there are: {', '.join(GATES)}")
     builders = load_builders()
     manifest = Manifest.read(order.folder)
-    formats = {p: builders.get(p).formats for p in order.platforms}
     report = _read_report(order.folder)
-    chosen = {p: _choose(manifest, report, order, p, formats[p]) for p in order.platforms}
+    target, told = _target(order, manifest)
+    chosen = {}
+    for platform in order.platforms:
+        builder = builders.get(platform)
+        formats, note = _formats(platform, builder.formats, target)
+        chosen[platform] = _choose(manifest, report, order, platform, formats, target)[: builder.most]
+        told += note
     artifacts = tuple({a.file: a for files in chosen.values() for a in files}.values())
     for artifact in artifacts:
         artifact.verify(order.folder)
     judged = judge(artifacts, report, order.folder)
     overrides = _overrides(judged.gates, order.allow)
     plan = _plan(order, artifacts, chosen, judged, overrides, manifest, report)
+    plan = dataclasses.replace(plan, notes=(*plan.notes, *told))
     with staged_folder(order.out, force=order.force) as stage:
         made = write_bundle(plan, stage, Here(), progress)
     pack(order.out, archive, force=order.force)
@@ -156,16 +166,45 @@ def _overrides(gates: Sequence[Gate], allow: Sequence[str]) -> tuple[Override, .
     return tuple({g.name: Override(gate=g.name, why=g.why) for g in failed}.values())
 
 
-def _choose(manifest: Manifest, report: Report | None, order: Order, platform: str, formats: Sequence[str]) -> tuple[Artifact, ...]:
-    """The files of one package: those named, else for each format that the platform runs the recommended or smallest precision."""
+def _target(order: Order, manifest: Manifest) -> tuple[Target | None, tuple[str, ...]]:
+    """The profile that decides what is wanted: the one named, else that of the folder; None where the folder's is not known here."""
+    from ..targets.load import load_target
+
+    if order.target is not None:
+        return load_target(order.target), ()
+    name = manifest.artifacts[0].target if manifest.artifacts else ""
+    try:
+        return load_target(name), ()
+    except TargetError:
+        return None, (f"target '{name}' is not known here: each package took the formats that it runs, in its own order",)
+
+
+def _formats(platform: str, runs: Sequence[str], target: Target | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The formats of a platform's package in the target's order of preference; where the two share none, the platform's own, and a note."""
+    if target is None:
+        return tuple(runs), ()
+    wanted = tuple(f for f in target.formats if f in runs)
+    if wanted:
+        return wanted, ()
+    return tuple(runs), (f"target '{target.name}' runs nothing that a package for {platform} runs: its own order was taken",)
+
+
+def _choose(
+    manifest: Manifest, report: Report | None, order: Order, platform: str, formats: Sequence[str], target: Target | None
+) -> tuple[Artifact, ...]:
+    """The files of one package, in the order of ``formats``: those named, else for each format the recommended or smallest precision
+    among those that the target runs."""
     pool = [a for a in manifest.artifacts if a.format in formats and order.precision in (None, a.precision)]
     if order.files:
         for name in order.files:
             manifest.find(name)
         pool = [a for a in pool if a.file in order.files]
+    elif target is not None:
+        pool = [a for a in pool if a.format not in target.formats or target.runtimes_for(a.format, a.precision)]
     if not pool:
         has = ", ".join(a.file for a in manifest.artifacts)
-        raise InputError(f"nothing in '{order.folder}' is for {platform}, which runs {', '.join(formats)}; it holds: {has}")
+        on = f" on target '{target.name}'" if target is not None else ""
+        raise InputError(f"nothing in '{order.folder}' is for {platform}, which runs {', '.join(formats)}{on}; it holds: {has}")
     liked = {m.file for m in report.artifacts if m.recommended} if report else set()
     wanted = next((a.precision for a in manifest.artifacts if a.file in liked), None)
     chosen = []
@@ -193,6 +232,8 @@ def _plan(
         runtimes[artifact.file] = Here.runtime(artifact)
     first = artifacts[0]
     spec, notes = _sized(order.preprocess or first.preprocess, first)
+    if order.preprocess is not None and first.preprocess not in (None, order.preprocess):
+        notes = (*notes, "the preprocessing was given by hand: the files were measured with another")
     shots, tensors, told = _inputs(order, spec, first)
     return Plan(
         name=first.model,
@@ -200,7 +241,7 @@ def _plan(
         artifacts=artifacts,
         runtimes=runtimes,
         platforms=chosen,
-        labels=first.labels,
+        labels=_labels(order, first),
         preprocess=spec if shots else None,
         task=first.task,
         pictures=shots,
@@ -221,6 +262,13 @@ def _plan(
         report=judged.report,
         notes=(*notes, *told),
     )
+
+
+def _labels(order: Order, artifact: Artifact) -> tuple[str, ...]:
+    """The names given, one for each of the model's own labels, else those."""
+    if order.labels and artifact.labels and len(order.labels) != len(artifact.labels):
+        raise InputError(f"{len(order.labels)} labels were given; '{artifact.file}' has {len(artifact.labels)}")
+    return order.labels or artifact.labels
 
 
 def _sized(spec: Preprocess | None, artifact: Artifact) -> tuple[Preprocess | None, tuple[str, ...]]:

@@ -100,7 +100,6 @@ def write_picture(folder: Path, index: int, picture: Picture, spec: Preprocess) 
         image.save(folder / name / "image.png", exif=exif)
     standing = upright(raw, picture.orientation)
     pixels, tensor = geometry(standing, spec), preprocess(standing, spec)[None]
-    level = 1 / 255 / min(spec.std or (1.0,)) + 1e-5
     golden = Golden(
         name=name,
         kind=picture.kind,
@@ -108,7 +107,7 @@ def write_picture(folder: Path, index: int, picture: Picture, spec: Preprocess) 
         orientation=picture.orientation,
         raw=write_stage(folder, f"{name}/raw.bin", raw, 0),
         pixels=write_stage(folder, f"{name}/pixels.bin", pixels, 1),
-        tensors=(write_stage(folder, f"{name}/tensor_0.bin", tensor, level),),
+        tensors=(write_stage(folder, f"{name}/tensor_0.bin", tensor, tensor_tolerance(spec)),),
     )
     return golden, tensor
 
@@ -152,6 +151,11 @@ def write_run(
     return msgspec.structs.replace(golden, runs=(*golden.runs, run))
 
 
+def tensor_tolerance(spec: Preprocess | None) -> float:
+    """One grey level, after normalisation."""
+    return 1 / 255 / min((spec.std if spec else ()) or (1.0,)) + 1e-5
+
+
 def door_tolerance(spec: TensorSpec, tensor: float) -> float:
     """One grey level as the door sees it: in steps for an integer door."""
     return tensor if spec.quantization is None else float(int(tensor / spec.quantization.scale) + 1)
@@ -186,12 +190,13 @@ def logical_output(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
 
 
 def output_tolerances(outputs: Sequence[Sequence[NDArray[Any]]], precision: str, signature: Sequence[TensorSpec]) -> tuple[float, ...]:
-    """For each output: the share of ``RELATIVE`` of its largest value over all golden inputs, at least one step of an integer door."""
+    """For each output, given as real numbers: the share of ``RELATIVE`` of its largest value over all golden inputs, at least one step
+    of an integer door."""
     import numpy as np
 
     found = []
     for i, spec in enumerate(signature):
-        largest = max(float(np.max(np.abs(real(row[i], spec)), initial=0.0)) for row in outputs)
+        largest = max(float(np.max(np.abs(row[i]), initial=0.0)) for row in outputs)
         step = spec.quantization.scale if spec.quantization else 0.0
         found.append(max(RELATIVE.get(precision, 0.1) * largest, 1.01 * step, 1e-6))
     return tuple(found)

@@ -3,6 +3,7 @@
 ::
 
     ship.json            this file: everything below, and the sha256 of every other file
+    SHA256SUMS           the sha256 of every file, ship.json among them, for ``sha256sum -c``
     MODEL_CARD.md        the same for a person
     models/              the artifacts, as they were exported and measured
     labels.txt           one label a line, in the order of the scores
@@ -26,6 +27,7 @@ from ...core.report import Gate
 from .postprocess import Answer, Postprocess
 
 NAME = "ship.json"
+SUMS = "SHA256SUMS"
 
 
 class Stage(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -113,7 +115,8 @@ class Trusted(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Ship(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """ship.json, schema 1. ``artifacts`` are core's, their files under models/; ``files`` holds the sha256 of every file but ship.json."""
+    """ship.json, schema 1. ``artifacts`` are core's, their files under models/; ``files`` holds the sha256 of every file but ship.json and
+    SHA256SUMS."""
 
     schema: Literal[1] = 1
     name: str

@@ -7,6 +7,8 @@ looked at, and every fault is told; nothing from the bundle is run but its model
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,22 +16,23 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from ...core.artifact import Artifact, read_json
-from ...core.errors import DataError, InputError
+from ...core.errors import DataError, InputError, PacklightError, TargetError
 from ...core.files import inside, sha256
 from ...core.preprocess import geometry, preprocess
 from ...core.progress import Progress, Silent
 from ...core.report import Report
 from . import findings
 from .archive import UnsafeArchive, files_of
-from .golden import doors_of, logical_output, real, upright
-from .packages.common import app_spec, spec_text
+from .golden import door_tolerance, doors_of, logical_output, output_tolerances, real, tensor_tolerance, upright
+from .packages import build
 from .postprocess import answer
-from .spec import NAME, Golden, Run, Ship, Stage, read_ship
+from .precision import claimed
+from .spec import NAME, SUMS, Golden, Package, Run, Ship, Stage, read_ship
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Place = Literal["files", "report", "preprocessing", "doors", "outputs", "labels", "signature", "packages", "golden"]
+Place = Literal["files", "report", "gates", "preprocessing", "doors", "outputs", "labels", "signature", "precision", "packages", "golden"]
 MOST_ELEMENTS = 1 << 28
 
 Runner = Callable[[Artifact, Path, Sequence["NDArray[Any]"]], "list[NDArray[Any]]"]
@@ -57,16 +60,30 @@ class Verified(msgspec.Struct, frozen=True, kw_only=True):
         return not self.findings
 
 
-def verify(folder: Path, *, runner: Runner, runs: Callable[[Artifact], str], progress: Progress | None = None) -> Verified:
+Ahead = Callable[[Artifact, Path, "list[list[NDArray[Any]]]"], None]
+"""Told of all that a Runner will be asked of an artifact, so that it may do it in one go."""
+
+
+def verify(
+    folder: Path, *, runner: Runner, runs: Callable[[Artifact], str], ahead: Ahead | None = None, progress: Progress | None = None
+) -> Verified:
     """Checks and replays the bundle in ``folder``.
 
     ``runner`` runs a file; ``runs`` says why an artifact can't be run ("" where it can).
     """
+    from ... import __version__
+
     progress = progress or Silent()
     ship = read_ship(folder)
-    found = [*_files(folder, ship), *_report(folder, ship), *_labels(folder, ship), *_packages(folder, ship)]
+    found = [*_files(folder, ship), *_report(folder, ship), *_labels(folder, ship)]
+    found += [Finding("precision", what) for artifact in ship.artifacts if (what := claimed(artifact, folder / "models"))]
+    found += _tolerances(folder, ship)
     broken = {f.what.partition("'")[2].partition("'")[0] for f in found if f.place == "files"}
     skipped: list[str] = []
+    if ship.provenance.packlight == __version__:
+        found += _packages(folder, ship)
+    else:
+        skipped.append(f"packages: made by packlight {ship.provenance.packlight}, this is {__version__}; they were not written anew")
     stages = 0
     runnable: dict[str, Artifact] = {}
     for artifact in ship.artifacts:
@@ -77,6 +94,8 @@ def verify(folder: Path, *, runner: Runner, runs: Callable[[Artifact], str], pro
             skipped.append(f"{artifact.file}: not run, it is not the file that was shipped")
         else:
             runnable[artifact.file] = artifact
+            if ahead is not None:
+                ahead(artifact, folder / "models", _asked(folder, ship, artifact))
     if not ship.goldens:
         found.append(Finding("golden", "the bundle holds no golden inputs: nothing can be replayed"))
     for number, golden in enumerate(ship.goldens):
@@ -87,12 +106,22 @@ def verify(folder: Path, *, runner: Runner, runs: Callable[[Artifact], str], pro
     return Verified(name=ship.name, goldens=len(ship.goldens), stages=stages, findings=tuple(_unique(found)), skipped=tuple(skipped))
 
 
+def _asked(folder: Path, ship: Ship, artifact: Artifact) -> list[list[NDArray[Any]]]:
+    """The golden doors of an artifact that can be read."""
+    out = []
+    for run in (run for golden in ship.goldens for run in golden.runs if run.artifact == artifact.file):
+        with contextlib.suppress(InputError):
+            out.append([load(folder, stage) for stage in run.doors])
+    return out
+
+
 def _files(folder: Path, ship: Ship) -> list[Finding]:
     found = []
     try:
-        there = {name for name in files_of(folder) if name != NAME}
+        there = {name for name in files_of(folder) if name not in (NAME, SUMS)}
     except UnsafeArchive as error:
         return [Finding("files", str(error))]
+    found += _sums(folder, there)
     for name in sorted(set(ship.files) - there):
         found.append(Finding("files", f"'{name}' is missing"))
     for name in sorted(there - set(ship.files)):
@@ -105,6 +134,50 @@ def _files(folder: Path, ship: Ship) -> list[Finding]:
             if ship.files.get(f"models/{name}") != digest:
                 found.append(Finding("files", f"'models/{name}' is not the file that was exported and measured: its sha256 differs"))
     return found
+
+
+def _sums(folder: Path, there: set[str]) -> list[Finding]:
+    """SHA256SUMS must say what there is: it is what finds a changed byte of ship.json itself."""
+    path = folder / SUMS
+    if not path.is_file():
+        return [Finding("files", f"'{SUMS}' is missing")]
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    said = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    if set(said) != there | {NAME}:
+        names = ", ".join(f"'{name}'" for name in sorted(set(said) ^ (there | {NAME}))[:3])
+        return [Finding("files", f"'{SUMS}' doesn't list the files that are there: {names}")]
+    wrong = [name for name in sorted(said) if sha256(inside(folder, name)) != said[name]]
+    return [Finding("files", f"'{name}' is not the file that was shipped: {SUMS} has another sha256") for name in wrong]
+
+
+def _tolerances(folder: Path, ship: Ship) -> list[Finding]:
+    """No tolerance may be wider than the rule makes it from the golden arrays themselves."""
+    out: list[str] = []
+    for golden in ship.goldens:
+        plain = [(golden.raw, 0.0), (golden.pixels, 1.0)]
+        level = tensor_tolerance(ship.preprocess) if golden.raw is not None else 1e-5
+        plain += [(stage, level) for stage in golden.tensors]
+        out += [_wide(golden, stage, most) for stage, most in plain if stage is not None]
+    for artifact in ship.artifacts:
+        runs = [(golden, run) for golden in ship.goldens for run in golden.runs if run.artifact == artifact.file]
+        try:
+            outputs = [[load(folder, stage) for stage in run.outputs] for _, run in runs]
+            most = output_tolerances(outputs, artifact.precision, artifact.signature.outputs)
+        except (InputError, IndexError, ValueError) as error:
+            out.append(f"{artifact.file}: its tolerances can't be judged: {error}")
+            continue
+        for golden, run in runs:
+            level = tensor_tolerance(ship.preprocess) if golden.raw is not None else 1e-5
+            doors = zip(run.doors, artifact.signature.inputs, strict=False)
+            out += [_wide(golden, stage, door_tolerance(spec, level)) for stage, spec in doors]
+            out += [_wide(golden, stage, limit) for stage, limit in zip(run.outputs, most, strict=False)]
+    return [Finding("golden", what) for what in dict.fromkeys(out) if what]
+
+
+def _wide(golden: Golden, stage: Stage, most: float) -> str:
+    if stage.tolerance <= most * 1.001:
+        return ""
+    return f"{golden.name}: the tolerance of '{stage.file}' is {stage.tolerance:.4g}; {most:.4g} is what the golden values allow"
 
 
 def _report(folder: Path, ship: Ship) -> list[Finding]:
@@ -138,21 +211,42 @@ def _labels(folder: Path, ship: Ship) -> list[Finding]:
 
 
 def _packages(folder: Path, ship: Ship) -> list[Finding]:
-    """Every package must hold the same model and say the same of it."""
-    said = {spec_text(app_spec(ship, a)) for a in ship.artifacts}
+    """Every package must hold the same model and say the same of it: it is written anew from ship.json, and must come out the same."""
     digests = {name: digest for a in ship.artifacts for name, digest in a.files.items()}
     out = []
     for package in ship.packages:
-        for name, digest in sorted(ship.files.items()):
-            if not name.startswith(f"{package.folder}/"):
-                continue
-            base = name.rpartition("/")[2]
-            if base in digests and digest != digests[base]:
-                out.append(Finding("packages", f"'{name}' is not the model that was measured"))
-            path = folder / name
-            if base == "spec.json" and path.is_file() and path.read_text(encoding="utf-8", errors="replace") not in said:
-                out.append(Finding("packages", f"'{name}' says something else than {NAME}"))
+        there = {name for name in ship.files if name.startswith(f"{package.folder}/")}
+        moved = {name for name in there if digests.get(_base(name), ship.files[name]) != ship.files[name]}
+        out += [Finding("packages", f"'{name}' is not the model that was measured") for name in sorted(moved)]
+        out += [Finding("packages", what) for what in _rewritten(folder, ship, package, there - moved)]
     return out
+
+
+def _rewritten(folder: Path, ship: Ship, package: Package, there: set[str]) -> list[str]:
+    artifacts = tuple(a for name in package.artifacts for a in ship.artifacts if a.file == name)
+    with tempfile.TemporaryDirectory(prefix="packlight-package-") as place:
+        fresh = Path(place)
+        for part in ("models", "golden"):
+            if (folder / part).is_dir():
+                shutil.copytree(folder / part, fresh / part, symlinks=True)
+        try:
+            if len(artifacts) != len(package.artifacts):
+                raise InputError("it runs a file that the bundle doesn't hold")
+            build(package.platform, ship, artifacts, fresh)
+        except (PacklightError, OSError, LookupError, StopIteration, ValueError) as error:
+            return [f"'{package.folder}/' can't be written from {NAME}: {error}"]
+        home = fresh / package.folder
+        wanted = {f"{package.folder}/{name}" for name in files_of(home)}
+        out = [f"'{name}' is missing in the package" for name in sorted(wanted - there) if name not in ship.files]
+        out += [f"'{name}' doesn't belong to the package" for name in sorted(there - wanted)]
+        for name in sorted(wanted & there):
+            if (folder / name).is_file() and (folder / name).read_bytes() != (fresh / name).read_bytes():
+                out.append(f"'{name}' says something else than {NAME}")
+    return out
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def _replay(folder: Path, ship: Ship, golden: Golden, runnable: dict[str, Artifact], runner: Runner, found: list[Finding]) -> int:
@@ -210,6 +304,8 @@ def _replay_run(
     if artifact.file in runnable:
         try:
             outputs = runner(artifact, folder / "models", doors)
+        except TargetError:  # the device's fault, not the bundle's
+            raise
         except InputError as error:
             tell("signature", _of(artifact, str(error)))
             return stages
@@ -271,6 +367,8 @@ def load(folder: Path, stage: Stage) -> NDArray[Any]:
 def _told(found: list[Finding], place: Place, name: str) -> Iterator[None]:
     try:
         yield
+    except TargetError:
+        raise
     except InputError as error:
         found.append(Finding(place, f"{name}: {error}"))
 

@@ -18,10 +18,10 @@ from ...core.progress import Progress, Silent
 from ...core.report import Gate
 from .archive import files_of
 from .card import card
-from .golden import Picture, doors_of, output_tolerances, write_picture, write_run, write_tensors
+from .golden import Picture, doors_of, output_tolerances, real, write_picture, write_run, write_tensors
 from .packages import build
 from .postprocess import Postprocess, guess
-from .spec import NAME, Golden, Licence, Override, Provenance, Ship, Trusted
+from .spec import NAME, SUMS, Golden, Licence, Override, Provenance, Ship, Trusted
 from .verify import Runner
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Plan:
 
 
 def write_bundle(plan: Plan, folder: Path, runner: Runner, progress: Progress | None = None) -> Ship:
-    """Writes every file of the bundle into the empty ``folder``, ship.json last; returns what it says."""
+    """Writes every file of the bundle into the empty ``folder``, ship.json and SHA256SUMS last; returns what ship.json says."""
     progress = progress or Silent()
     with storage_errors(folder):
         _copy_models(plan, folder)
@@ -89,7 +89,14 @@ def write_bundle(plan: Plan, folder: Path, runner: Runner, progress: Progress | 
         (folder / "MODEL_CARD.md").write_text(card(ship), encoding="utf-8")
         ship = msgspec.structs.replace(ship, files={name: sha256(folder / name) for name in files_of(folder)})
         write_json(folder / NAME, ship)
+        write_sums(folder)
     return ship
+
+
+def write_sums(folder: Path) -> None:
+    """SHA256SUMS: what ``sha256sum`` prints of every other file, sorted by name."""
+    lines = [f"{sha256(folder / name)}  {name}\n" for name in files_of(folder) if name != SUMS]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 
 def _copy_models(plan: Plan, folder: Path) -> None:
@@ -119,7 +126,9 @@ def _goldens(plan: Plan, folder: Path, runner: Runner, progress: Progress) -> tu
     goldens = [golden for golden, _ in kept]
     for artifact in plan.artifacts:
         mine = [o[artifact.file] for o in outputs]
-        tolerances = output_tolerances([out for _, out in mine], artifact.precision, artifact.signature.outputs)
+        doors_out = artifact.signature.outputs
+        numbers = [[real(o, spec) for o, spec in zip(out, doors_out, strict=True)] for _, out in mine]
+        tolerances = output_tolerances(numbers, artifact.precision, doors_out)
         goldens = [
             write_run(folder, golden, artifact, plan.runtimes[artifact.file], doors, out, tolerances, post, plan.labels)
             for golden, (doors, out) in zip(goldens, mine, strict=True)

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import shipping
-from PIL import Image
+from faults import FAULTS, HOSTILE, Fault, Plant, a_byte_of_the_model, channel_order, flip, hostile, mean, named, planted
 
 from packlight.cli.main import main
 from packlight.core.artifact import Manifest
-from packlight.core.errors import GateError, InputError, PacklightError
+from packlight.core.errors import GateError, InputError, PacklightError, TargetError
 from packlight.core.files import sha256
 from packlight.core.progress import Silent
-from packlight.export.ship.archive import pack
 from packlight.export.ship.spec import json_schema, read_ship
 from packlight.export.ship.verify import Verified
 from packlight.search.ship import ship
-from packlight.search.verify import verify_bundle
+from packlight.search.verify import There, verify_bundle, verify_over
+from packlight.targets.link.fake import Fake, Faults
+from packlight.targets.link.local import Local
 
 
 @pytest.fixture(scope="module")
@@ -73,209 +72,59 @@ def test_the_card_says_what_a_person_needs(bundle: Path) -> None:
         assert words in card
 
 
-# Faults. Each gets a copy of the bundle and ship.json as a tree; ``rehash`` makes every hash of the bundle right again, as someone who
-# re-typed a value with the best intentions would.
+@pytest.mark.parametrize("fault", FAULTS, ids=[f.plant.__name__ for f in FAULTS])
+def test_a_planted_fault_is_found_and_named(fault: Fault, bundle: Path, tmp_path: Path) -> None:
+    found = replay(planted(fault, bundle, tmp_path / "bundle")).findings
+    assert any(f.place == fault.place and named(fault, bundle) in f.what for f in found), found
 
-Tree = dict[str, Any]
-Fault = Callable[[Path, Tree], None]
 
-
-def rehash(place: Path, tree: Tree) -> None:
-    tree["files"] = {p.relative_to(place).as_posix(): sha256(p) for p in place.rglob("*") if p.is_file() and p.name != "ship.json"}
-    for artifact in tree["artifacts"]:
-        artifact["files"] = {name: sha256(place / "models" / name) for name in artifact["files"]}
-
-
-def flip(path: Path, at: int = -40) -> None:
-    raw = bytearray(path.read_bytes())
-    raw[at] ^= 0x55
-    path.write_bytes(raw)
-
-
-def artifact(tree: Tree, suffix: str) -> Tree:
-    return next(a for a in tree["artifacts"] if a["file"].endswith(suffix))
-
-
-def a_byte_of_the_model(place: Path, tree: Tree) -> None:
-    flip(place / "models" / "critters.int8.onnx")
-
-
-def a_byte_of_the_model_hash_mended(place: Path, tree: Tree) -> None:
-    flip(place / "models" / "critters.int8.tflite", 2000)
-    tree["files"]["models/critters.int8.tflite"] = sha256(place / "models" / "critters.int8.tflite")
-
-
-def another_model_all_hashes_mended(place: Path, tree: Tree) -> None:
-    flip(place / "models" / "critters.int8.tflite", 2000)
-    rehash(place, tree)
-
-
-def a_byte_of_a_package(place: Path, tree: Tree) -> None:
-    flip(place / "linux" / "python" / "critters_model" / "preprocess.py")
-
-
-def mean(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["mean"][1] = 0.46
-
-
-def std(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["std"][2] = 0.25
-
-
-def no_mean(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["mean"] = []
-
-
-def channel_order(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["colour"] = "BGR"
-
-
-def size(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["size"] = [20, 24]
-
-
-def nearest(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["resize"] = "nearest"
-
-
-def crop(place: Path, tree: Tree) -> None:
-    tree["preprocess"]["crop"] = [16, 16]
-
-
-def layout(place: Path, tree: Tree) -> None:
-    door = artifact(tree, ".onnx")["signature"]["inputs"][0]
-    door["layout"], door["shape"] = "NHWC", [door["shape"][0], 24, 20, 3]
-
-
-def door_scale(place: Path, tree: Tree) -> None:
-    artifact(tree, ".tflite")["signature"]["inputs"][0]["quantization"]["scale"] *= 1.05
-
-
-def door_zero_point(place: Path, tree: Tree) -> None:
-    artifact(tree, ".tflite")["signature"]["inputs"][0]["quantization"]["zero_point"] += 1
-
-
-def door_type(place: Path, tree: Tree) -> None:
-    artifact(tree, ".tflite")["signature"]["inputs"][0]["dtype"] = "uint8"
-
-
-def output_scale(place: Path, tree: Tree) -> None:
-    artifact(tree, ".tflite")["signature"]["outputs"][0]["quantization"]["scale"] *= 2
-
-
-def labels_in_another_order(place: Path, tree: Tree) -> None:
-    tree["labels"] = [*reversed(tree["labels"])]
-    (place / "labels.txt").write_text("".join(f"{label}\n" for label in tree["labels"]))
-    rehash(place, tree)
-
-
-def labels_file(place: Path, tree: Tree) -> None:
-    (place / "labels.txt").write_text("bee\nant\ncat\ndog\neel\n")
-    rehash(place, tree)
-
-
-def stale_report(place: Path, tree: Tree) -> None:
-    report = json.loads((place / "report.json").read_text())
-    for measurement in report["artifacts"]:
-        measurement["sha256"] = "0" * 64
-    (place / "report.json").write_text(json.dumps(report))
-    rehash(place, tree)
-
-
-def a_missing_file(place: Path, tree: Tree) -> None:
-    (place / "golden" / "3" / "image.png").unlink()
-
-
-def a_file_too_many(place: Path, tree: Tree) -> None:
-    (place / "models" / "extra.bin").write_bytes(b"x")
-
-
-def a_link(place: Path, tree: Tree) -> None:
-    (place / "models" / "extra.bin").symlink_to("/etc/hostname")
-
-
-def golden_image(place: Path, tree: Tree) -> None:
-    Image.new("RGB", (20, 24)).save(place / "golden" / "0" / "image.png")
-    rehash(place, tree)
-
-
-def golden_turn(place: Path, tree: Tree) -> None:
-    golden = next(g for g in tree["goldens"] if g["kind"] == "turned")
-    golden["orientation"] = 8
-
-
-def a_stage_outside(place: Path, tree: Tree) -> None:
-    tree["goldens"][0]["tensors"][0]["file"] = "../../../../etc/passwd"
-
-
-def a_huge_stage(place: Path, tree: Tree) -> None:
-    tree["goldens"][0]["tensors"][0]["shape"] = [1, 3, 1 << 20, 1 << 20]
-
-
-def a_package_retyped(place: Path, tree: Tree) -> None:
-    path = place / "linux" / "python" / "critters_model" / "data" / "spec.json"
-    path.write_text(path.read_text().replace("0.485", "0.5"))
-    rehash(place, tree)
-
-
-FAULTS: list[tuple[Fault, str, str]] = [
-    (a_byte_of_the_model, "files", "'models/critters.int8.onnx' is not the file that was shipped"),
-    (a_byte_of_the_model_hash_mended, "files", "'models/critters.int8.tflite' is not the file that was exported and measured"),
-    (another_model_all_hashes_mended, "report", "the report is stale: it measured another 'critters.int8.tflite'"),
-    (a_byte_of_a_package, "files", "preprocess.py' is not the file that was shipped"),
-    (mean, "preprocessing", "mean of channel 1: the specification says 0.46, the golden tensor was made with 0.456"),
-    (std, "preprocessing", "std of channel 2: the specification says 0.25, the golden tensor was made with 0.225"),
-    (no_mean, "preprocessing", "mean of channel 0: the specification says 0, the golden tensor was made with 0.485"),
-    (channel_order, "preprocessing", "channel order: the golden pixels are in the reverse order of colour BGR"),
-    (size, "preprocessing", "size, crop or colour: the specification makes [20, 24, 3], the golden pixels are [24, 20, 3]"),
-    (nearest, "preprocessing", "resize, crop or colour: pixels differ by up to"),
-    (crop, "preprocessing", "size, crop or colour: the specification makes [16, 16, 3]"),
-    (layout, "doors", "critters.int8.onnx: door 'input_1', layout"),
-    (door_scale, "doors", "critters.int8.tflite: door 'input_1', quantization: with scale"),
-    (door_zero_point, "doors", "critters.int8.tflite: door 'input_1', quantization: with scale"),
-    (door_type, "doors", "dtype: the signature says uint8, the golden door is int8"),
-    (output_scale, "outputs", "critters.int8.tflite: output"),
-    (labels_in_another_order, "labels", "labels in another order?"),
-    (labels_file, "labels", "'labels.txt' and ship.json have different labels, or in another order"),
-    (stale_report, "report", "the report is stale"),
-    (a_missing_file, "files", "'golden/3/image.png' is missing"),
-    (a_file_too_many, "files", "'models/extra.bin' is in the bundle but not in ship.json"),
-    (a_link, "files", "'models/extra.bin' in"),
-    (golden_image, "golden", "'image.png' and raw.bin hold different pixels"),
-    (golden_turn, "golden", "is turned by EXIF"),
-    (a_stage_outside, "golden", "leads outside its folder"),
-    (a_huge_stage, "golden", "would hold float32 [1, 3, 1048576, 1048576]"),
-    (a_package_retyped, "packages", "says something else than ship.json"),
-]
-
-
-@pytest.mark.parametrize(("fault", "place", "words"), FAULTS, ids=[f.__name__ for f, _, _ in FAULTS])
-def test_a_planted_fault_is_found_and_named(fault: Fault, place: str, words: str, bundle: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "bundle"
-    shutil.copytree(bundle, copy)
-    tree = json.loads((copy / "ship.json").read_text())
-    fault(copy, tree)
-    (copy / "ship.json").write_text(json.dumps(tree))
-    found = replay(copy).findings
-    assert any(f.place == place and words in f.what for f in found), found
-
-
-@pytest.mark.parametrize("kind", ["traversal", "bomb", "link"])
-def test_a_hostile_archive_is_not_opened(kind: str, bundle: Path, tmp_path: Path) -> None:
-    hostile = pack(bundle, tmp_path / "b.zip")
-    with zipfile.ZipFile(hostile, "a", zipfile.ZIP_DEFLATED) as archive:
-        if kind == "traversal":
-            archive.writestr("../../escaped.txt", b"x")
-        elif kind == "bomb":
-            archive.writestr("models/zeros.bin", bytes(64 << 20))
-        else:
-            info = zipfile.ZipInfo("models/door")
-            info.create_system, info.external_attr = 3, 0o120777 << 16
-            archive.writestr(info, b"/etc/passwd")
-    words = {"traversal": "leads outside", "bomb": "grows", "link": "is a link"}[kind]
+@pytest.mark.parametrize(("kind", "words"), HOSTILE.items())
+def test_a_hostile_archive_is_not_opened(kind: str, words: str, bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words):
-        replay(hostile)
+        replay(hostile(kind, bundle, tmp_path / "b.zip"))
     assert not (tmp_path.parent / "escaped.txt").exists()
+
+
+# On a device.
+
+
+def there(bundle: Path, link: Any) -> Verified:
+    with link:
+        return verify_over(bundle, link, Silent())
+
+
+@pytest.fixture(scope="module")
+def on_device(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file, so that little is run."""
+    return shipping.make_bundle(folder, tmp_path_factory.mktemp("device") / "out", "linux", data=None)
+
+
+def test_a_bundle_replays_on_a_device(on_device: Path) -> None:
+    result = there(on_device, Local())
+    assert result.findings == ()
+    assert result.skipped == ()
+    assert result.stages == replay(on_device).stages
+
+
+@pytest.mark.parametrize("plant", [a_byte_of_the_model, mean, channel_order])
+def test_a_planted_fault_is_named_on_a_device(plant: Plant, on_device: Path, tmp_path: Path) -> None:
+    fault = next(f for f in FAULTS if f.plant is plant)
+    found = there(planted(fault, on_device, tmp_path / "bundle"), Local()).findings
+    assert any(f.place == fault.place and named(fault, on_device) in f.what for f in found), found
+
+
+def test_a_device_that_computes_otherwise_is_named(on_device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is the shipped one and the numbers are not: only a replay there can find that."""
+    run = There._run
+    monkeypatch.setattr(There, "_run", lambda self, *asked: [o + 3 for o in run(self, *asked)])
+    found = there(on_device, Local()).findings
+    assert {f.place for f in found} == {"outputs"}
+    assert all("is tolerated" in f.what for f in found)
+
+
+def test_a_link_that_breaks_is_no_pass(on_device: Path) -> None:
+    with pytest.raises(TargetError, match="broke"):
+        there(on_device, Fake(faults=Faults(break_after=1)))
 
 
 # Gates.
@@ -324,6 +173,43 @@ def test_a_stale_report_and_none_at_all(copied: Path, tmp_path: Path) -> None:
     assert "the report is stale" in refused(copied, tmp_path / "out")
     (copied / "report.json").unlink()
     assert "has no report.json" in refused(copied, tmp_path / "out")
+
+
+def test_what_failed_parity_stays_in(copied: Path, tmp_path: Path) -> None:
+    """A float file that is 20 dB from its model: by the folder's own manifest it was not proven equal."""
+    manifest = json.loads((copied / "manifest.json").read_text())
+    float_file = next(a for a in manifest["artifacts"] if a["file"] == "critters.fp32.tflite")
+    float_file["parity"][0].update(sqnr_db=20.0, max_abs=0.5)
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    asked = {"files": ("critters.fp32.tflite",)}
+    assert "gate 'parity' does not let it out: 'critters.fp32.tflite'" in refused(copied, tmp_path / "out", **asked)
+    made, _ = ship(shipping.order(copied, tmp_path / "out", "linux", allow=("parity",), **asked), Silent())
+    assert [o.gate for o in made.overrides] == ["parity"]
+    assert "**failed, overridden**" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+    assert replay(tmp_path / "out").ok
+    float_file["parity"] = []
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert "was never compared with its model" in refused(copied, tmp_path / "other", **asked)
+
+
+def test_the_target_decides_what_goes(copied: Path, tmp_path: Path) -> None:
+    def files(name: str, **more: object) -> dict[str, tuple[str, ...]]:
+        made, _ = ship(shipping.order(copied, tmp_path / name, "linux", "android", data=None, **more), Silent())
+        return {p.platform: p.artifacts for p in made.packages}
+
+    onnx, tflite = "critters.int8.onnx", "critters.int8.tflite"
+    assert files("avx2") == {"linux": (onnx,), "android": (onnx, tflite)}
+    assert files("pi", target="raspberry-pi-5") == {"linux": (tflite,), "android": (tflite, onnx)}
+    profile = tmp_path / "floats.toml"
+    profile.write_text(
+        'schema = 1\nname = "floats"\ntitle = "a board for floats"\nlinks = ["ssh"]\nnotes = []\n'
+        '[device]\nmachine = "aarch64"\ncpu = "any"\nisa = []\ncores = 1\nram_bytes = 1\n'
+        '[quantization]\nweight_max = 127\nper_channel = true\nreason = "none"\n'
+        '[[runtimes]]\nname = "litert"\nformat = "tflite"\nprovider = "xnnpack"\nprecisions = ["fp32"]\ncaveats = []\n'
+    )
+    assert files("floats", target=str(profile)) == {"linux": ("critters.fp32.tflite",), "android": ("critters.fp32.tflite",)}
+    with pytest.raises(InputError, match="nothing in .* is for linux, which runs tflite on target 'floats'"):
+        files("none", target=str(profile), precision="int8")
 
 
 def test_a_changed_file_is_not_shipped(copied: Path, tmp_path: Path) -> None:

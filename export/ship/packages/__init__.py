@@ -12,9 +12,11 @@ from ..spec import Package, Ship
 
 
 class Builder(Protocol):
-    """One platform. ``formats`` are those it can run, in order of preference."""
+    """One platform. ``formats`` are those it can run, in order of preference; ``most`` is how many files go into it (None: one of each
+    format)."""
 
     formats: tuple[str, ...]
+    most: int | None
 
     def build(self, ship: Ship, artifacts: tuple[Artifact, ...], bundle: Path) -> Package:
         """Writes the package into ``bundle``/<platform>; ``bundle`` holds models/ and golden/ already."""

@@ -29,6 +29,7 @@ class Android:
     """A TFLite file, an ONNX file, or both; each reads one image."""
 
     formats: tuple[str, ...] = ("tflite", "onnx")
+    most: int | None = None
 
     def build(self, ship: Ship, artifacts: tuple[Artifact, ...], bundle: Path) -> Package:
         home, module = bundle / "android", f"{identifier(ship.name)}_model"

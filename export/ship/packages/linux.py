@@ -22,6 +22,7 @@ class Linux:
     """The first artifact is the Python package's; where it is an ONNX file that reads one image, the C++ example's too."""
 
     formats: tuple[str, ...] = ("onnx", "tflite")
+    most: int | None = 1
 
     def build(self, ship: Ship, artifacts: tuple[Artifact, ...], bundle: Path) -> Package:
         artifact, home = artifacts[0], bundle / "linux"

@@ -21,6 +21,7 @@ class Web:
     """One ONNX file that reads one image."""
 
     formats: tuple[str, ...] = ("onnx",)
+    most: int | None = 1
 
     def build(self, ship: Ship, artifacts: tuple[Artifact, ...], bundle: Path) -> Package:
         artifact, home = artifacts[0], bundle / "web"

@@ -1,5 +1,5 @@
 """The packages for apps, built and run as an app would: Python without torch, C++ against the C API, the page in Chromium, Kotlin on a Java
-machine, Swift parsed."""
+machine, Swift on Linux."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import pytest
 import shipping
 
 from packlight.export.ship.spec import read_ship
+from packlight.export.ship.templates import fill
 
 HARNESS = Path(__file__).parent / "harness"
 ALONE = """
@@ -212,6 +213,34 @@ def test_the_swift_parses(bundle: Path) -> None:
     for file in (bundle / "ios").rglob("*.swift"):
         tree = reader.parse(file.read_bytes())
         assert not tree.root_node.has_error, file.name
+
+
+@pytest.mark.slow
+def test_the_swift_package_passes_its_own_tests(
+    bundle: Path, tmp_path: Path, swift: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    """All but Pictures.swift, which only Apple's systems compile: the shipped XCTest on Linux, against ONNX Runtime's own library."""
+    import onnxruntime
+
+    shutil.copytree(bundle / "ios", tmp_path / "ios")
+    shutil.copytree(HARNESS / "ort", tmp_path / "onnxruntime-swift-package-manager")
+    (tmp_path / "onnxruntime-swift-package-manager/Sources/COrt/ort_c.h").write_text(fill("linux/cpp/ort_c.h"))
+    (library,) = (Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")
+    shutil.copy(library, tmp_path / "libonnxruntime.so")
+    manifest = tmp_path / "ios" / "Package.swift"
+    remote = '.package(url: "https://github.com/microsoft/onnxruntime-swift-package-manager", from: "1.20.0")'
+    assert remote in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(remote, '.package(path: "../onnxruntime-swift-package-manager")'))
+    command = ["env", "ORT_LIBRARY=/work/libonnxruntime.so", "swift-test", "--package-path", "/work/ios"]
+    tested = swift(tmp_path, *command)
+    assert tested.returncode == 0, tested.stdout[-2000:] + tested.stderr[-2000:]
+    assert "Executed 1 test, with 0 failures" in tested.stdout + tested.stderr
+    assert "warning:" not in tested.stderr
+    (pixels,) = (tmp_path / "ios" / "Tests").glob("*/Golden/golden/0/pixels.bin")
+    pixels.write_bytes(bytes(255 - v for v in pixels.read_bytes()))
+    tested = swift(tmp_path, *command)
+    assert "golden/0: the image after colour, resize and crop" in tested.stdout + tested.stderr
+    assert tested.returncode == 1
 
 
 def test_gradle_and_swift_manifests_name_what_is_there(bundle: Path) -> None:

@@ -178,12 +178,13 @@ def test_kotlin(
 
 
 @pytest.mark.slow
-def test_swift(written: tuple[list[Case], list[str], Path], tmp_path: Path, tool: Callable[..., str]) -> None:
-    compiler = tool("swiftc")
-    (tmp_path / "Preprocess.swift").write_text(fill("ios/Preprocess.swift"))
-    program = tmp_path / "harness"
-    sources = [str(tmp_path / "Preprocess.swift"), str(HARNESS / "main.swift")]
-    built = subprocess.run([compiler, "-O", *sources, "-o", str(program)], capture_output=True, text=True, check=False)
+def test_swift(written: tuple[list[Case], list[str], Path], swift: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    folder = written[2]
+    (folder / "Preprocess.swift").write_text(fill("ios/Preprocess.swift"))
+    (folder / "main.swift").write_text((HARNESS / "main.swift").read_text())
+    built = swift(folder, "swiftc", "-O", "-warnings-as-errors", "/work/Preprocess.swift", "/work/main.swift", "-o", "/work/harness")
     assert built.returncode == 0, built.stderr[-2000:]
-    run([str(program)], written[1])
-    compare(written[0], written[2])
+    (folder / "lines").write_text("\n".join(written[1]).replace(f"{folder}/", "/work/") + "\n")
+    done = swift(folder, "sh", "-c", "/work/harness < /work/lines")
+    assert done.returncode == 0, done.stderr[-2000:]
+    compare(written[0], folder)
