@@ -27,8 +27,18 @@ if TYPE_CHECKING:
 )
 @click.option("--set", "overrides", multiple=True, metavar="PASS.SETTING=VALUE", help="Change one setting of the recipe; may be repeated.")
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
-@click.option("--max-drop", type=float, metavar="POINTS", help="Fail (exit 1) where a file loses more of the metric.")
+@click.option("--max-drop", type=float, metavar="POINTS", help="Mend, then fail (exit 1) where a file loses more of the metric.")
+@click.option(
+    "--repair-minutes",
+    type=click.FloatRange(0),
+    default=10,
+    show_default=True,
+    metavar="M",
+    help="How long a quantized model may be mended for --max-drop; 0: not at all.",
+)
+@click.option("--blame", is_flag=True, help="Say in the report what each integer layer does alone.")
 @click.option("--max-latency", type=float, metavar="MS", help="Fail (exit 1) where the recommended file's p90 is longer.")
+@click.option("--min-speedup", type=float, metavar="X", help="Fail (exit 1) where an integer file is not X times as fast as float.")
 @click.option("--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets how many runs.")
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtimes.")
 @click.option("--work", type=click.Path(path_type=Path), help="Keep training checkpoints here; a run that was killed goes on from them.")
@@ -75,11 +85,14 @@ def compress(**options: Any) -> None:
         limits=Limits(
             recipe.gates.max_drop if options["max_drop"] is None else options["max_drop"],
             recipe.gates.max_latency if options["max_latency"] is None else options["max_latency"],
+            recipe.gates.min_speedup if options["min_speedup"] is None else options["min_speedup"],
         ),
         seed=options["seed"],
         force=options["force"],
         work=options["work"],
         source=source,
+        blame=options["blame"],
+        repair_minutes=options["repair_minutes"],
     )
     finish(job, options["verbose"], options["as_json"])
 

@@ -54,6 +54,7 @@ def prune(**options: Any) -> None:
 @SET
 @click.option("--calibrator", metavar="NAME", help="How activation ranges are chosen.")
 @click.option("--samples", type=int, metavar="N", help="How many calibration samples are used.")
+@click.option("--blame", is_flag=True, help="Print what each integer layer does alone, the worst first.")
 @o.seed
 @o.output
 @o.common
@@ -97,7 +98,10 @@ def _run(
     steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, need_data: bool = False, clock: dict[str, Any] | None = None
 ) -> None:
     import contextlib
+    import dataclasses
     import json
+
+    import msgspec
 
     from ..compress.passes import Context, run_passes
     from ..compress.recipe import make_pass
@@ -130,16 +134,20 @@ def _run(
         seed=options["seed"],
         work=options.get("work"),
     )
+    layers: tuple[Any, ...] = ()
+    seen = [bundle]
     with Console(options["verbose"]) as console, contextlib.ExitStack() as stack:
-        import dataclasses
-
         context = dataclasses.replace(context, progress=console)
         if clock is not None:
             from ..search.clock import open_clock
 
             context = dataclasses.replace(context, clock=stack.enter_context(open_clock(context, **clock)))
-        after = run_passes(bundle, made, context)
+        after = run_passes(bundle, made, context, seen=seen.append)
         after.save(options["out"], force=options["force"])
+        if options.get("blame"):
+            from ..search.repair import blamed
+
+            layers = blamed(seen[-2], after, dataclasses.replace(context, task=context.task or load_task("classification")))
     figures: dict[str, Any] = {
         "bundle": str(options["out"]),
         "name": after.name,
@@ -147,6 +155,8 @@ def _run(
         "parameters": [bundle.parameters(), after.parameters()],
         "history": [{"name": s.name, "settings": s.settings, "changes": s.changes} for s in after.history],
     }
+    if options.get("blame"):
+        figures["blame"] = [msgspec.to_builtins(b) for b in layers]
     if options["as_json"]:
         click.echo(json.dumps(figures, default=str))
         return
@@ -154,6 +164,10 @@ def _run(
         click.echo(f"{step}: {_told(step.changes)}")
     for what in ("macs", "parameters"):
         click.echo(f"{what} {figures[what][0]:,} -> {figures[what][1]:,}")
+    if layers:
+        from ..compress.quantize.blame import table
+
+        click.echo(table(layers), nl=False)
     click.echo(f"bundle: {options['out']}")
 
 

@@ -49,10 +49,12 @@ class Export(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 class Gates(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, rename="kebab"):
-    """Limits that make a run fail. ``max_drop``: points of the metric lost; ``max_latency``: p90 of the recommended file in ms."""
+    """Limits that make a run fail. ``max_drop``: points of the metric lost; ``max_latency``: p90 of the recommended file in ms;
+    ``min_speedup``: of every integer file against the float file in its runtime."""
 
     max_drop: float | None = None
     max_latency: float | None = None
+    min_speedup: float | None = None
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True):

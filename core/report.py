@@ -162,7 +162,11 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """report.json, schema 1. ``baseline`` is the uncompressed float file that speed-ups in the table head
-    stand against (each artifact's own speed-up names its own); ``artifacts`` are all files measured."""
+    stand against (each artifact's own speed-up names its own); ``artifacts`` are all files measured.
+
+    ``blame`` lists the integer layers, worst first: layer, op, changed (share of answers with this layer alone in integers), alone_db (SQNR
+    of the output then), sqnr_db (of the layer in the whole quantized model), samples.
+    """
 
     schema: Literal[1] = 1
     packlight: str
@@ -177,6 +181,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     gates: tuple[Gate, ...] = ()
     notes: tuple[str, ...] = ()
     seed: int = 0
+    blame: tuple[dict[str, Any], ...] = ()
 
 
 def json_schema() -> dict[str, Any]:

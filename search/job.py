@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ..core.artifact import Artifact, write_json
 from ..core.bundle import Bundle
@@ -33,6 +35,7 @@ from .trust_limits import for_drop
 if TYPE_CHECKING:
     from ..bench.plan import BenchOptions
     from ..bench.runner import Bench
+    from ..compress.passes import Context
     from ..compress.recipe import Recipe
     from ..targets.target import Target
     from ..tasks.samples import Samples, Splits
@@ -41,7 +44,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """Everything the main job needs, read and checked already. ``formats`` is empty for all that the target runs."""
+    """Everything the main job needs, read and checked already. ``formats`` is empty for all that the target runs.
+
+    ``blame``: the report says of each integer layer what it does alone. ``repair_minutes``: how long to mend a quantized model that loses
+    more than ``limits.max_drop`` on the validation samples (0: not at all).
+    """
 
     bundle: Bundle
     data: Splits
@@ -56,6 +63,8 @@ class Job:
     force: bool = False
     work: Path | None = None
     source: str = ""
+    blame: bool = False
+    repair_minutes: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +78,10 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Stages:
-    """The models on the way: as it came (folded), the recipe's last float form, and its end."""
+    """The models on the way: as it came (folded), the recipe's last float form (as it was, and folded), and its end."""
 
     baseline: Bundle
+    before: Bundle
     floating: Bundle
     final: Bundle
 
@@ -86,12 +96,15 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     test = _test_split(job)
     with staged_folder(job.out, force=job.force) as folder:
         reference, side = _reference(job, test, progress)
-        stages = _compress(job, progress)
+        context = _context(job, progress)
+        stages, told = _repair(job, _compress(job, context), formats, context)
+        layers = _blame(job, stages, context)
         stages.final.save(folder / "bundle")
         artifacts, baselines = _export(job, stages, folder, formats, test, progress)
         measured, bench = _measure(job, artifacts, baselines, folder, test, side, progress)
         judged = _judge(job, measured, frozenset(a.file for a in baselines), reference)
         report = _report(job, stages, reference, judged, baselines, bench)
+        report = msgspec.structs.replace(report, blame=layers, notes=(*report.notes, *filter(None, [told])))
         write_json(folder / "report.json", report)
         (folder / "recipe.toml").write_text(job.recipe.to_toml())
         _write_page(report, folder, progress)
@@ -121,10 +134,10 @@ def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, Sid
     return metric, side
 
 
-def _compress(job: Job, progress: Progress) -> Stages:
-    from ..compress.passes import Context, run_passes
+def _context(job: Job, progress: Progress) -> Context:
+    from ..compress.passes import Context
 
-    context = Context(
+    return Context(
         target=job.target,
         task=job.task,
         train=job.data.train,
@@ -135,10 +148,46 @@ def _compress(job: Job, progress: Progress) -> Stages:
         work=job.work,
         progress=progress,
     )
+
+
+def _compress(job: Job, context: Context) -> Stages:
+    from ..compress.passes import run_passes
+
     seen: list[Bundle] = [job.bundle]
     final = run_passes(job.bundle, job.recipe.make_passes(), context, seen=seen.append)
     floating = [b for b in seen if b.quantized is None][-1]
-    return Stages(folded(job.bundle, context), folded(floating, context), final)
+    return Stages(folded(job.bundle, context), floating, folded(floating, context), final)
+
+
+def _repair(job: Job, stages: Stages, formats: tuple[str, ...], context: Context) -> tuple[Stages, str]:
+    """The quantized model mended until ``max_drop`` holds on the validation samples, and a note; as it is where that is not asked for."""
+    from .repair import Repair, repair
+
+    limit, last = job.limits.max_drop, job.recipe.passes[-1] if job.recipe.passes else None
+    if limit is None or job.repair_minutes <= 0 or stages.final.quantized is None or "int8" not in job.recipe.export.precisions:
+        return stages, ""
+    if last is None or last.use != "quantize":
+        return stages, "not repaired: only what the pass 'quantize' made, as the recipe's last, can be quantized otherwise"
+    context.progress.say(f"does the quantized model keep to {limit:g} points on validation samples? (at most {job.repair_minutes:g} min)")
+    want = Repair(limit, job.repair_minutes, formats, job.bundle, job.bench)
+    after, climbed, why = repair(stages.before, last.settings, want, context)
+    if after is None or climbed is None:
+        return stages, f"not repaired: {why}"
+    lost = f"{climbed.outcome.drop:.2f} lost in {climbed.outcome.runtime} on validation samples"
+    if len(climbed.log) == 1:
+        return stages, ""
+    told = f"repaired: {lost}" if climbed.held else f"repair did not reach {limit:g}: {lost}; {climbed.why}"
+    return dataclasses.replace(stages, final=after), told
+
+
+def _blame(job: Job, stages: Stages, context: Context) -> tuple[dict[str, Any], ...]:
+    from .repair import blamed
+
+    repaired = any(step.name == "repair" for step in stages.final.history)
+    if stages.final.quantized is None or not (job.blame or repaired):
+        return ()
+    context.progress.say("what each integer layer does alone")
+    return tuple(msgspec.to_builtins(b) for b in blamed(stages.before, stages.final, context))
 
 
 def _export(

@@ -1,6 +1,8 @@
 """Which file to ship, and whether the user's limits hold. Pure: measurements in, verdicts out.
 
 - ``max-drop`` is judged for every file of the recipe: metric of the uncompressed model in torch, minus the file's own in its runtime.
+- ``min-speedup`` is judged for every integer file: how many times as fast as the float file of its runtime it was. One below it is not
+  recommended.
 - ``max-latency`` is judged for the file that is recommended: a budget is met when there is a file that meets it.
 - A file is recommended when it keeps the drop, is not proven slower than the float file of its own runtime, and has the least median
   latency of those. Where no file of the recipe is proven faster than the float file, the float file is recommended, and the reason says so.
@@ -18,10 +20,12 @@ from ..core.report import Gate, Measurement, Metric
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What the result must meet. ``max_drop``: points for fractions, else the metric's own unit; ``max_latency_ms``: a p90."""
+    """What the result must meet. ``max_drop``: points for fractions, else the metric's own unit; ``max_latency_ms``: a p90;
+    ``min_speedup``: of integer files against the float file in the same runtime."""
 
     max_drop: float | None = None
     max_latency_ms: float | None = None
+    min_speedup: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,8 +64,15 @@ def judge(artifacts: Sequence[Measurement], baselines: frozenset[str], reference
             gates.append(gate)
             if not gate.ok:
                 failed.add(m.file)
+    slow: set[tuple[str, str]] = set()
+    if limits.min_speedup is not None:
+        for m in artifacts:
+            if m.file not in baselines and m.precision == "int8":
+                gates.append(_speed_gate(m, limits.min_speedup))
+                if not gates[-1].ok:
+                    slow.add((m.file, m.runtime))
     noted = [_note_slow(m) for m in artifacts]
-    best = _best(noted, baselines, failed)
+    best = _best(noted, baselines, failed, slow)
     if limits.max_latency_ms is not None:
         gates.append(_latency_gate(best, limits.max_latency_ms))
     final = tuple(
@@ -80,6 +91,22 @@ def _drop_gate(m: Measurement, reference: Metric | None, limit: float) -> Gate:
     return Gate(name="max-drop", limit=limit, value=round(value, 6), ok=value <= limit, file=m.file, why=why)
 
 
+def _speed_gate(m: Measurement, limit: float) -> Gate:
+    if m.speedup is None:
+        why = m.why.get("speedup", "no float file of the same runtime was measured beside it")
+        return Gate(name="min-speedup", limit=limit, value=None, ok=False, file=m.file, why=f"in {m.runtime}: {why}")
+    value, (low, high) = m.speedup.value, m.speedup.ci95
+    told = f"{value:.2f} times the speed of {m.speedup.against} (95 % interval {low:.2f} to {high:.2f}), the limit is {limit:g}"
+    return Gate(
+        name="min-speedup",
+        limit=limit,
+        value=value,
+        ok=value >= limit,
+        file=m.file,
+        why="" if value >= limit else f"in {m.runtime}: {told}",
+    )
+
+
 def _latency_gate(best: Measurement | None, limit: float) -> Gate:
     p90 = best.latency.p90_s if best is not None and best.latency is not None else None
     if best is None or p90 is None:
@@ -96,9 +123,10 @@ def _note_slow(m: Measurement) -> Measurement:
     return msgspec.structs.replace(m, notes=(*m.notes, note))
 
 
-def _best(artifacts: Sequence[Measurement], baselines: frozenset[str], failed: set[str]) -> Measurement | None:
+def _best(artifacts: Sequence[Measurement], baselines: frozenset[str], failed: set[str], slow: set[tuple[str, str]]) -> Measurement | None:
     def fit(m: Measurement) -> bool:
-        return m.latency is not None and m.latency.median_s is not None and m.file not in failed and not slower(m)
+        known = m.latency is not None and m.latency.median_s is not None
+        return known and m.file not in failed and (m.file, m.runtime) not in slow and not slower(m)
 
     def median(m: Measurement) -> float:
         assert m.latency is not None

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..targets.target import Target
     from ..tasks.samples import Samples
 
-GATES = ("certified", "max-drop", "max-latency", "parity", "report", "trust")
+GATES = ("certified", "max-drop", "max-latency", "min-speedup", "parity", "report", "trust")
 IMAGES = 4
 
 
@@ -193,7 +193,10 @@ def _choose(
     manifest: Manifest, report: Report | None, order: Order, platform: str, formats: Sequence[str], target: Target | None
 ) -> tuple[Artifact, ...]:
     """The files of one package, in the order of ``formats``: those named, else for each format the recommended or smallest precision
-    among those that the target runs."""
+    among those that the target runs.
+
+    A file that the report found slower than the float file of its runtime goes only by name, or where its precision was asked for.
+    """
     pool = [a for a in manifest.artifacts if a.format in formats and order.precision in (None, a.precision)]
     if order.files:
         for name in order.files:
@@ -206,13 +209,22 @@ def _choose(
         on = f" on target '{target.name}'" if target is not None else ""
         raise InputError(f"nothing in '{order.folder}' is for {platform}, which runs {', '.join(formats)}{on}; it holds: {has}")
     liked = {m.file for m in report.artifacts if m.recommended} if report else set()
+    slow = _slower(report) if report and platform == "linux" else set()
     wanted = next((a.precision for a in manifest.artifacts if a.file in liked), None)
     chosen = []
     for format in formats:
         mine = [a for a in pool if a.format == format]
         if mine:
-            chosen.append(min(mine, key=lambda a: (a.precision != wanted, a.bytes)))
+            chosen.append(min(mine, key=lambda a: (a.file in slow, a.precision != wanted, a.bytes)))
     return tuple(chosen)
+
+
+def _slower(report: Report) -> set[str]:
+    """The files that are proven slower than float in every runtime they were measured in."""
+    from .judge import slower
+
+    measured = {m.file for m in report.artifacts}
+    return {f for f in measured if all(slower(m) for m in report.artifacts if m.file == f)}
 
 
 def _plan(

@@ -60,6 +60,7 @@ def html(report: Report) -> str:
                 "size": plots.accuracy_against_size,
                 "runs": plots.latency_distributions,
                 "classes": plots.per_class,
+                "blame": plots.layers,
             }.items()
         },
     )

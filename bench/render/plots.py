@@ -101,6 +101,28 @@ def per_class(report: Report) -> str:
         return save("Change of accuracy per class")
 
 
+def layers(report: Report) -> str:
+    """SQNR of the model's output with one layer alone in integers, the worst first; "" where no layer was asked."""
+    found = [b for b in report.blame if b.get("alone_db") is not None]
+    shown = sorted(found, key=lambda b: b["alone_db"])[:CLASSES_SHOWN]
+    if not shown:
+        return ""
+    with _figure(8.6, 0.9 + 0.27 * len(shown), "layers") as (figure, save):
+        axes = figure.add_subplot()
+        changes = [bool(b.get("changed")) for b in shown]
+        axes.barh(range(len(shown)), [b["alone_db"] for b in shown], 0.64, color=[BAD if c else GOOD for c in changes], linewidth=0)
+        for row, b in enumerate(shown):
+            text = "" if not b.get("changed") else f"{100 * b['changed']:.1f} % of answers change"
+            axes.annotate(text, (b["alone_db"], row), (4, 0), textcoords="offset points", va="center", ha="left", fontsize=8.5)
+        axes.set_yticks(range(len(shown)), [b["layer"] for b in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.margins(x=0.3)
+        left = f", the {len(shown)} worst of {len(found)} layers" if len(shown) < len(found) else ""
+        axes.set_xlabel(f"SQNR of the output with this layer alone in integers, dB{left}")
+        axes.grid(visible=True, axis="x")
+        return save("Integer layers, each alone")
+
+
 def class_accuracies(metric: Metric | None, labels: Sequence[str] = ()) -> dict[str, float]:
     """A metric's recall of each class, fractions by the class's name (its number where it has none); empty where there are none."""
     found = metric.more.get("per_class") if metric is not None else None

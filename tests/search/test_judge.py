@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from packlight.core.report import Latency, Measurement, Metric, Speedup
@@ -64,3 +65,23 @@ def test_an_unmeasured_metric_fails_the_gate() -> None:
     judged = judge([measured("m.fp32.onnx", 2, 0.9), measured("a", 1, 0.9, (1.5, 2, 3))], BASE, None, Limits(max_drop=1))
     assert not judged.ok
     assert "not measured" in judged.gates[0].why
+
+
+def test_a_speed_gate_fails_integer_files_that_are_too_slow_and_does_not_recommend_them() -> None:
+    files = [
+        measured("m.fp32.onnx", 2, 0.92),
+        measured("fast", 1.0, 0.92, (1.9, 2.0, 2.1)),
+        measured("near", 0.9, 0.92, (1.3, 1.4, 1.5)),
+        measured("unknown", 1.0, 0.92),
+    ]
+    files = [msgspec.structs.replace(m, precision="int8") if m.file != "m.fp32.onnx" else m for m in files]
+    judged = judge(files, BASE, TOP1, Limits(min_speedup=1.5))
+    assert [(g.name, g.file, g.ok) for g in judged.gates] == [
+        ("min-speedup", "fast", True),
+        ("min-speedup", "near", False),
+        ("min-speedup", "unknown", False),
+    ]
+    assert "1.40 times the speed" in judged.gates[1].why
+    assert "no float file" in judged.gates[2].why
+    assert [m.file for m in judged.artifacts if m.recommended] == ["fast"]
+    assert not judged.ok
