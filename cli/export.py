@@ -20,6 +20,7 @@ from . import options as o
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of image inputs [the format's own].")
 @click.option("--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="Of int8 files.")
 @click.option("--opset", type=int, help="ONNX operator set.")
+@click.option("--converter", default="", metavar="litert-torch", help="Let this package write the file instead (TFLite only).")
 @click.option("--strict-target", is_flag=True, help="Fail where a runtime of the target would leave operators to the CPU.")
 @o.seed
 @o.output
@@ -31,6 +32,7 @@ def export(**options: Any) -> None:
     """
     from ..core.files import refuse_existing, staged_folder
     from ..export.exporter import Options
+    from ..export.formats import exporter
     from ..search.formats import export_precisions
     from ..targets.load import load_target
     from .console import Console
@@ -41,10 +43,11 @@ def export(**options: Any) -> None:
     formats = tuple(f.strip() for f in options["formats"].split(",")) if options["formats"] else target.formats
     for name in formats:
         target.require_format(name)
+        exporter(name, options["converter"])
     bundle, splits = read_inputs(options, need_data=False)
     asked = options["precisions"] or ("int8" if bundle.quantized else "fp32")
     choices = [
-        Options(precision=p.strip(), batch=options["batch"], layout=options["layout"], doors=options["doors"], opset=options["opset"])
+        Options(precision=p.strip(), **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter")})
         for p in asked.split(",")
     ]
     strict = options["strict_target"]

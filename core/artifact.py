@@ -55,7 +55,8 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ``file`` is relative to the manifest's folder; ``files`` lists every file that belongs to it (OpenVINO has two) with
     its sha256. ``bytes`` is their sum. ``signature`` describes the doors as stored. ``weights_sha256`` and ``history`` are the lineage.
     ``coverage`` says what the target's accelerators take of it, by their published lists. ``notes`` are things the exporter decided
-    that a user should know.
+    that a user should know. ``converter`` is the foreign converter that wrote the file, with its version ("litert-torch 0.10.0"); "" where
+    packlight's own exporter did.
     """
 
     file: str
@@ -77,6 +78,7 @@ class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     coverage: tuple[Coverage, ...] = ()
     history: tuple[Step, ...] = ()
     notes: tuple[str, ...] = ()
+    converter: str = ""
 
     @property
     def sha256(self) -> str:

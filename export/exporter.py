@@ -22,7 +22,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     ``precision``: "fp32", "fp16", "int8" (the bundle must be quantized for int8 and float otherwise). ``batch``: None leaves the batch
     free where the format can. ``layout``: None takes the format's own (NCHW for ONNX and OpenVINO, NHWC for TFLite). ``doors``: whether an
-    integer file takes and gives float32 or its own integers. ``opset``: ONNX only, None for the exporter's default.
+    integer file takes and gives float32 or its own integers. ``opset``: ONNX only, None for the exporter's default. ``converter``: who
+    writes the file, "" for packlight's own exporter, "litert-torch" for TFLite by that package.
     """
 
     precision: str = "fp32"
@@ -30,16 +31,19 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     layout: Literal["NCHW", "NHWC"] | None = None
     doors: Literal["float32", "integer"] = "float32"
     opset: int | None = None
+    converter: str = ""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
-    """What an exporter wrote under its folder. ``file`` is the main file; ``signature`` describes the doors as stored."""
+    """What an exporter wrote under its folder. ``file`` is the main file; ``signature`` describes the doors as stored.
+    ``converter`` is the foreign converter's name and version, "" where packlight's own exporter wrote it."""
 
     file: str
     files: tuple[str, ...]
     signature: Signature
     ops: Ops
     notes: tuple[str, ...] = ()
+    converter: str = ""
 
 
 class Exporter(Protocol):

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from ..targets.target import Target
     from ..tasks.samples import Samples
 
-_NEEDS = {"onnx": ("onnx", "onnxscript"), "openvino": ("openvino",), "tflite": ("ai_edge_litert", "flatbuffers")}
+_NEEDS = {
+    "onnx": ("onnx", "onnxscript"),
+    "openvino": ("openvino",),
+    "tflite": ("ai_edge_litert", "flatbuffers"),
+    "oracle": ("litert_torch", "ai_edge_litert", "flatbuffers"),
+}
+"""The modules that an exporter needs, by the extra that brings them."""
 
 
 def export_bundle(
@@ -53,7 +59,7 @@ def export_bundle(
     fails its proof raises ParityError and is not left.
     """
     progress = progress or Silent()
-    chosen = [exporter(name) for name in formats]
+    chosen = [exporter(name, options.converter) for name in formats]
     for one in chosen:
         _refuse(one, bundle, options, target)
     known = references(bundle, float_bundle, samples)
@@ -92,7 +98,7 @@ def _refuse(one: Exporter, bundle: Bundle, options: Options, target: Target) -> 
     if not target.runtimes_for(one.name, options.precision):
         known = sorted({p for r in target.runtimes if r.format == one.name for p in r.precisions})
         raise TargetError(f"target '{target.name}' does not run {one.name} in {options.precision}; it runs: {', '.join(known)}")
-    for module in _NEEDS.get(one.name, ()):
+    for module in _NEEDS.get(one.extra, ()):
         require(module, one.extra)
     verdict = one.check(bundle, options, target)
     if not verdict:
@@ -133,4 +139,5 @@ def _artifact(
         ops=written.ops,
         history=bundle.history,
         notes=notes,
+        converter=written.converter,
     )

@@ -75,7 +75,7 @@ class TfliteExporter:
         if sum(t.data.nbytes for t in plan.tensors if t.data is not None) > LIMIT_BYTES:
             raise InputError("the weights exceed 2 GiB, the most a .tflite file holds; export to ONNX, or compress the model further")
         names = [t.name for t in signature.inputs], [t.name for t in signature.outputs]
-        data = write(plan, *names, metadata=_metadata(bundle))
+        data = write(plan, *names, metadata=metadata(bundle))
         file = f"{bundle.name}.{options.precision}{self.suffix}"
         (folder / file).write_bytes(data)
         notes = list(plan.notes)
@@ -136,7 +136,7 @@ def count(plan: Plan, precision: str) -> Ops:
     )
 
 
-def _metadata(bundle: Bundle) -> dict[str, bytes]:
+def metadata(bundle: Bundle) -> dict[str, bytes]:
     """What an app needs beside the numbers, as JSON: labels and preprocessing."""
     known: dict[str, Any] = {"labels": list(bundle.labels)} if bundle.labels else {}
     if bundle.preprocess is not None:

@@ -97,7 +97,7 @@ class _Buffers:
     """The file's buffers: number 0 is empty, equal constants share one."""
 
     def __init__(self, schema: Any) -> None:
-        self._kind = _aligned_buffer(schema)
+        self._kind = aligned_buffer(schema)
         self.all = [self._kind()]
         self.bytes = 0
         self._seen: dict[bytes, int] = {}
@@ -115,7 +115,7 @@ class _Buffers:
 
 
 @functools.cache
-def _aligned_buffer(schema: Any) -> Any:
+def aligned_buffer(schema: Any) -> Any:
     """The generated Packer forgets force_align; this one keeps it."""
 
     class Aligned(schema.BufferT):  # type: ignore[misc]
