@@ -1,10 +1,10 @@
-"""A model from whatever the user names: a bundle folder, a factory in Python, or an exported program."""
+"""A model from whatever the user names: a bundle folder, a factory in Python, an exported program, or an ONNX file."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.export import ExportedProgram
 
-FORMS = "a bundle folder, file.py:factory, package.module:factory or model.pt2"
+FORMS = "a bundle folder, file.py:factory, package.module:factory, model.pt2 or model.onnx"
 
 
 def load_model(
@@ -35,9 +35,10 @@ def load_model(
     """The model that ``spec`` names, traced, as a Bundle.
 
     ``spec``: a bundle folder; ``file.py:factory`` or ``package.module:factory``, called with ``model_args`` (or a module
-    that stands there ready); a ``.pt2`` of ``torch.export``. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its
-    shape with the batch, per model input; bundles and ``.pt2`` files bring their own. ``name``: stem of every file made from
-    it. ``fields``: further fields of the Bundle (task, preprocess, labels). Whatever can't be used raises ModelError.
+    that stands there ready); a ``.pt2`` of ``torch.export``; an ``.onnx`` file, which becomes a torch graph that is proven
+    against ONNX Runtime. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its shape with the batch, per
+    model input; bundles, ``.pt2`` and ``.onnx`` files bring their own. ``name``: stem of every file made from it. ``fields``:
+    further fields of the Bundle (task, preprocess, labels). Whatever can't be used raises ModelError.
     """
     examples = tuple(_example(i) for i in inputs)
     path = Path(spec)
@@ -47,6 +48,8 @@ def load_model(
         bundle = _from_source(spec, weights, model_args or {}, examples)
     elif path.suffix == ".pt2":
         bundle = _from_program(path, weights, model_args, examples)
+    elif path.suffix.lower() == ".onnx" and path.exists():
+        bundle = _from_onnx(path, weights, model_args, examples)
     else:
         raise ModelError(_why_not(spec, path))
     return bundle.replace(**{"name": _stem(name) if name else bundle.name, **fields})
@@ -106,27 +109,48 @@ def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any
     return _fixed_batch(module, samples, name, free)
 
 
+def _from_onnx(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None, examples: tuple[Tensor, ...]) -> Bundle:
+    from .onnx_import.importer import import_onnx
+
+    _refuse_arguments(path, model_args)
+    bundle = import_onnx(path, _stem(path.stem), examples)
+    if weights is not None:
+        put_weights(bundle.graph, read_weights(weights), str(weights))
+    return bundle
+
+
 def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list[dict[int, str]]) -> Bundle:
     """A program traced with one batch size: freed where its rows prove to be independent of the batch, else left as it is."""
-    import torch
-
     fixed = Bundle.capture(module, samples, name=name, free_batch=False, free_axes=free)
-    try:
-        freed = Bundle.capture(module, samples, name=name, free_axes=free)
-        if freed.signature.inputs[0].shape[0] == "batch":
-            size = samples[0].shape[0]
-            # Other rows, since equal ones would hide a statistic over the batch.
-            others = tuple(s.flip(-1) * 0.5 + 0.25 if s.is_floating_point() else torch.zeros_like(s) for s in samples)
-            want = (*fixed.run(*samples), *fixed.run(*others))
-            both = freed.run(*(torch.cat([s, o]) for s, o in zip(samples, others, strict=True)))
-            got = (*(b[:size] for b in both), *(b[size:] for b in both))
-            if all(torch.allclose(g, w, atol=1e-5) for g, w in zip(got, want, strict=True)):
-                changes = {"free_batch": True, "why": f"the program was traced with batch {size}; two batches at once give the same rows"}
-                return freed.replace(history=(*freed.history, Step(name="capture", changes=changes)))
-    except (ModelError, RuntimeError):
-        pass
+    other = freed(fixed, lambda: Bundle.capture(module, samples, name=name, free_axes=free), samples)
+    if other is not None:
+        changes = {
+            "free_batch": True,
+            "why": f"the program was traced with batch {samples[0].shape[0]}; two batches at once give the same rows",
+        }
+        return other.replace(history=(*other.history, Step(name="capture", changes=changes)))
     changes = {"free_batch": False, "why": "the program was traced with a fixed batch; export it with a dynamic first axis to train it"}
     return fixed.replace(history=(*fixed.history, Step(name="capture", changes=changes)))
+
+
+def freed(fixed: Bundle, capture: Callable[[], Bundle], samples: tuple[Tensor, ...]) -> Bundle | None:
+    """The same model with a free batch, as ``capture`` traces it, if two batches at once give the same rows as one by one; else None."""
+    import torch
+
+    try:
+        free = capture()
+        if free.signature.inputs[0].shape[0] != "batch":
+            return None
+        size = samples[0].shape[0]
+        # Other rows, since equal ones would hide a statistic over the batch.
+        others = tuple(s.flip(-1) * 0.5 + 0.25 if s.is_floating_point() else torch.zeros_like(s) for s in samples)
+        want = (*fixed.run(*samples), *fixed.run(*others))
+        both = free.run(*(torch.cat([s, o]) for s, o in zip(samples, others, strict=True)))
+        got = (*(b[:size] for b in both), *(b[size:] for b in both))
+        same = all(g.shape == w.shape and torch.allclose(g, w, atol=1e-5, equal_nan=True) for g, w in zip(got, want, strict=True))
+        return free if same else None
+    except (ModelError, RuntimeError):
+        return None
 
 
 def _free_axes(program: ExportedProgram, count: int) -> list[dict[int, str]]:
@@ -216,8 +240,6 @@ def _why_not(spec: str, path: Path) -> str:
     suffix = path.suffix.lower()
     if not path.exists() and (suffix in {".onnx", ".pt", ".pth", ".ckpt", ".safetensors", ".bin"} or "/" in spec or not suffix):
         return f"model '{spec}' does not exist; a model is {FORMS}"
-    if suffix == ".onnx":
-        return f"'{spec}' is ONNX, which can't be compressed here; give the PyTorch model that it was exported from ({FORMS})"
     if suffix in {".pt", ".pth", ".ckpt", ".safetensors", ".bin"}:
         return f"'{spec}' holds weights without the model's code; give file.py:factory and these with --weights {spec}"
     return f"'{spec}' is not a model; a model is {FORMS}"

@@ -209,7 +209,7 @@ def test_weights_with_nan(file: Path, tmp_path: Path) -> None:
         ("not_there.models:net", "can't be found"),
         ("{folder}", "is not a bundle: it has no bundle.json"),
         ("{folder}/w.pth", "holds weights without the model's code; give file.py:factory"),
-        ("{folder}/m.onnx", "is ONNX"),
+        ("{folder}/m.onnx", "is not an ONNX file"),
         ("{folder}/note.txt", "is not a model; a model is"),
         ("{folder}/not-there", "does not exist; a model is"),
         ("{folder}/fake.pt2", "is not a .pt2 archive"),
