@@ -238,9 +238,13 @@ class FoldBatchNorm:
         return PassResult(bundle.replace(graph=graph), True, changes)
 
     def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
-        """The outputs for the example inputs are equal up to float rounding."""
+        """The outputs for the example inputs are equal up to float rounding: a root mean square error of at most 1e-3 of theirs.
+
+        Rounding alone reaches 5e-5 on a deep net whose outputs saturate, since each layer passes it on; one wrong channel of a thousand
+        gives 3e-2.
+        """
         for old, new in zip(before.run(*before.samples), after.run(*after.samples), strict=True):
-            error, size = float((old - new).abs().max()), float(old.abs().max())
-            if not error <= 1e-4 * max(size, 1.0):
-                return no(f"the folded model's output differs by {error:.3g} where outputs reach {size:.3g}")
+            error, size = (float(x.double().square().mean().sqrt()) for x in (old - new, old))
+            if not error <= 1e-3 * size:
+                return no(f"the folded model's output differs by {error:.3g} (root mean square) where outputs have {size:.3g}")
         return YES

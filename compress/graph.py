@@ -115,8 +115,18 @@ def drop_identities(graph: GraphModule) -> int:
             graph.graph.erase_node(node)
             count += 1
     if count:
+        _free_views(graph)
         graph.recompile()
     return count
+
+
+def _free_views(graph: GraphModule) -> None:
+    """A view needs its input in one piece, which a copy that is gone may have seen to: a reshape doesn't."""
+    import torch
+
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
 
 
 def _is_identity(node: Node) -> bool:

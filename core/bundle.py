@@ -313,10 +313,17 @@ def _user_line(error: BaseException) -> str:
 
 
 def _unlift(program: ExportedProgram) -> GraphModule:
+    import torch
+
     graph = program.module(check_guards=False)
     # torch's own check of input shapes reads symbols that later traces of the same graph may fix; our Signature says what fits.
     graph._forward_pre_hooks.clear()
     graph._forward_pre_hooks_with_kwargs.clear()
+    # .to(dtype) leaves a check of what the input's type was; no format has an operator for it.
+    for node in reversed(graph.graph.nodes):
+        if node.target is torch.ops.aten._assert_tensor_metadata.default and not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
     for parameter in graph.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return graph  # type: ignore[return-value]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -95,8 +96,7 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 def build(bundle: Bundle, options: Options, *, plain: bool = False) -> tuple[ir.Model, Signature, tuple[str, ...]]:
     """The finished model in memory, its doors, and notes. ``plain``: see qdq.py."""
-    model = trace.trace(bundle, options.batch, options.opset or trace.OPSET)
-    clean.simplify(model)
+    model = _traced(bundle, options.batch, options.opset or trace.OPSET)
     notes: list[str] = []
     signature = bundle.signature if options.batch is None else bundle.signature.fixed(batch=options.batch)
     clean.name_everything(model, bundle, free_axes(model, signature))
@@ -114,6 +114,22 @@ def build(bundle: Bundle, options: Options, *, plain: bool = False) -> tuple[ir.
         signature = doors.channels_last(model, signature)
     describe(model, bundle)
     return model, signature, tuple(notes)
+
+
+_LAST: WeakKeyDictionary[Any, tuple[tuple[int | None, int], ir.Model, Signature]] = WeakKeyDictionary()
+
+
+def _traced(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
+    """The simplified ONNX model of the graph, free to be changed. The last one of a graph is kept, as ONNX and OpenVINO start from the same
+    one and tracing is the long part; graphs of bundles are never changed in place."""
+    key = (batch, opset)
+    found = _LAST.get(bundle.graph)
+    if found is None or found[0] != key or found[2] != bundle.signature:
+        model = trace.trace(bundle, batch, opset)
+        clean.simplify(model)
+        _LAST.clear()
+        _LAST[bundle.graph] = found = (key, model, bundle.signature)
+    return found[1].clone()
 
 
 def free_axes(model: ir.Model, signature: Signature) -> dict[str, str]:

@@ -108,6 +108,17 @@ def test_several_inputs_and_outputs() -> None:
     assert [o.shape for o in bundle.signature.outputs] == [("batch", 2, 3), ("batch", 6)]
 
 
+def test_checks_of_types_are_no_operators() -> None:
+    class Cast(nn.Module):
+        def forward(self, x: Tensor, k: Tensor) -> Tensor:
+            return x + torch.nn.functional.one_hot(k.long(), 4).type_as(x)
+
+    x, k = torch.randn(2, 4), torch.tensor([1, 3])
+    bundle = Bundle.capture(Cast(), (x, k))
+    assert not any("_assert" in str(n.target) for n in bundle.graph.graph.nodes)
+    torch.testing.assert_close(bundle.run(x, k)[0], Cast()(x, k))
+
+
 def test_a_batch_that_cannot_be_free_is_said() -> None:
     bundle = Bundle.capture(FixedBatch(), [torch.randn(1, 3, 2, 2)])
     assert bundle.signature.inputs[0].shape == (1, 3, 2, 2)

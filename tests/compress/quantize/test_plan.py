@@ -248,3 +248,17 @@ def test_a_chain_of_many_concatenations_is_planned_in_reasonable_time() -> None:
     plan = make_plan(graph)
     assert time.perf_counter() - began < 5
     assert np.unique(list(plan.scales.values())).size <= 2
+
+
+def test_a_view_outlives_the_copy_before_it() -> None:
+    """Channel shuffle as it is often written: a copy in one piece, then a view."""
+
+    class Shuffle(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = x.view(x.shape[0], 2, 3, *x.shape[2:]).transpose(1, 2).contiguous()
+            return y.view(x.shape)
+
+    x = torch.randn(2, 6, 4, 4)
+    graph = Bundle.capture(Shuffle(), (x,)).copy_graph()
+    assert drop_identities(graph) == 1
+    torch.testing.assert_close(graph(x), Shuffle()(x))

@@ -206,6 +206,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "topk": (lambda x: torch.topk(x, 3), ROWS),
     "topk smallest channels": (lambda x: torch.topk(x, 2, dim=1, largest=False), IMAGE),
     "cat": (lambda x: torch.cat([x, x * 2, x[:, :1]], 1), IMAGE),
+    "cat of types": (lambda x: torch.cat([x, (x > 0).long()], 1), IMAGE),
     "cat rows": (lambda x: torch.cat([x, x], 2), IMAGE),
     "stack": (lambda x: torch.stack([x, x * 2], 1), IMAGE),
     "stack last": (lambda x: torch.stack([x, x * 2], -1), ROWS),
