@@ -61,6 +61,7 @@ def html(report: Report) -> str:
                 "runs": plots.latency_distributions,
                 "classes": plots.per_class,
                 "blame": plots.layers,
+                "pruned": plots.pruned_layers,
             }.items()
         },
     )

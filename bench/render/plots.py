@@ -29,6 +29,7 @@ VARIABLES = {INK: "--ink", FAINT: "--faint", PAPER: "--paper", GOOD: "--good", B
 }
 MARKERS = {"fp32": "o", "fp16": "^", "int8": "s"}
 CLASSES_SHOWN = 30
+LAYERS_SHOWN = 60
 DOTS = 150
 
 
@@ -121,6 +122,32 @@ def layers(report: Report) -> str:
         axes.set_xlabel(f"SQNR of the output with this layer alone in integers, dB{left}")
         axes.grid(visible=True, axis="x")
         return save("Integer layers, each alone")
+
+
+def pruned_layers(report: Report) -> str:
+    """The multiply-accumulates of each layer before and after pruning, a bar per layer; "" where nothing was pruned."""
+    steps = [s.changes["macs-by-layer"] for s in report.history if s.name == "prune" and s.changes.get("macs-by-layer")]
+    if not steps:
+        return ""
+    first, last = steps[0], steps[-1]
+    layers = [(name, before, last.get(name, (0, 0))[1]) for name, (before, _) in first.items() if before]
+    shown = sorted(sorted(range(len(layers)), key=lambda i: -layers[i][1])[:LAYERS_SHOWN])
+    was, now = sum(b for _, b, _ in layers), sum(a for _, _, a in layers)
+    told = next((s.changes["latency-ms"] for s in report.history[::-1] if s.changes.get("latency-ms")), None)
+    timed = f"; {told['before']:.3g} → {told['after']:.3g} ms in {told['runtime']}, {told['precision']}" if told else ""
+    with _figure(8.6, 0.9 + 0.24 * len(shown), "pruned") as (figure, save):
+        axes = figure.add_subplot()
+        for row, (name, before, after) in enumerate(layers[i] for i in shown):
+            axes.barh(row, before / 1e6, 0.7, color=FAINT, alpha=0.3, linewidth=0)
+            axes.barh(row, after / 1e6, 0.7, color=SERIES[0], linewidth=0)
+            axes.annotate(f"{after / before:.0%}", (before / 1e6, row), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(shown)), [layers[i][0] for i in shown])
+        axes.set_ylim(len(shown) - 0.4, -0.6)
+        axes.margins(x=0.1)
+        left = f", the {len(shown)} largest of {len(layers)} layers" if len(shown) < len(layers) else ""
+        axes.set_xlabel(f"million multiply-accumulates: {was / 1e6:.4g} before (grey), {now / 1e6:.4g} left{timed}{left}")
+        axes.grid(visible=True, axis="x")
+        return save("Multiply-accumulates of each layer before and after pruning")
 
 
 def class_accuracies(metric: Metric | None, labels: Sequence[str] = ()) -> dict[str, float]:

@@ -16,7 +16,7 @@ from .index import fields_of
 
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
-Scope = Literal["global", "layer"]
+Scope = Literal["global", "layer", "isomorphic"]
 FINEST = 40  # halvings of the interval
 
 
@@ -60,7 +60,8 @@ class Limits:
 class Allocator:
     """Chooses among the ``groups`` by their units' ``scores``. ``units`` is the number of units of the whole coupling.
 
-    ``scope``: "layer" takes the same share of every group, "global" ranks the units of all together.
+    ``scope``: "layer" takes the same share of every group, "global" ranks the units of all together, "isomorphic" those of groups with
+    equal ``kinds``, taking the same share of every kind.
     """
 
     groups: Sequence[Group]
@@ -69,17 +70,30 @@ class Allocator:
     limits: Limits
     scope: Scope
     floors: Floors
+    kinds: Sequence[object] = ()
 
     def by_ratio(self, ratio: float) -> Mask:
         """The ``ratio`` least important units go."""
         removed = np.zeros(self.units, bool)
         importance = np.zeros(self.units)
-        counts = [ratio * len(g) for g in self.groups] if self.scope == "layer" else _global_counts(self.groups, self.scores, ratio)
+        counts = self._counts(ratio)
         for group, mine, count in zip(self.groups, self.scores, counts, strict=True):
             gone = len(group) - _kept(len(group), count, self.limits)
             removed[group.units[np.argsort(mine, kind="stable")[:gone]]] = True
             importance[group.units] = mine
         return self.floors.mend(removed, importance)
+
+    def _counts(self, ratio: float) -> list[float]:
+        if self.scope == "layer":
+            return [ratio * len(g) for g in self.groups]
+        kinds = list(self.kinds) if self.scope == "isomorphic" else [None] * len(self.groups)
+        counts = [0.0] * len(self.groups)
+        for kind in dict.fromkeys(kinds):
+            mine = [i for i, other in enumerate(kinds) if other == kind]
+            found = _global_counts([self.groups[i] for i in mine], [self.scores[i] for i in mine], ratio)
+            for i, count in zip(mine, found, strict=True):
+                counts[i] = count
+        return counts
 
     def to_target(self, left: Callable[[Mask], float], target: float) -> Mask:
         """The smallest ratio with which ``left(removed)`` is at most ``target``, by halving; then units come back while it stays so.

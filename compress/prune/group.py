@@ -76,6 +76,13 @@ def groups_of(coupling: Coupling) -> tuple[Group, ...]:
     return tuple(found)
 
 
+def kind_of(coupling: Coupling, group: Group) -> tuple[tuple[str, int, int], ...]:
+    """What a group is made of, whatever its sizes: role, dimension and rank of each member's tensor. Equal for isomorphic groups."""
+    from .surgery import tensor_of
+
+    return tuple(sorted((m.role, m.dim, tensor_of(coupling.graph, m.name).ndim) for m in group.members))
+
+
 def _dimensions(coupling: Coupling) -> Iterator[tuple[tuple[str, int], Ids]]:
     for name, labels in coupling.weights.items():
         for field in labels:

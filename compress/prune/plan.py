@@ -12,10 +12,11 @@ from ...core.bundle import Bundle
 from ..passes import Context, Settings
 from .allocate import Allocator, Floors, Limits, Mask, Scope
 from .coupling import Coupling
-from .group import Group, groups_of
+from .group import Group, groups_of, kind_of
 from .importance import criteria, normalised, view_of
 from .importance.criterion import Normalisation, Reduction, Scores
-from .importance.evidence import Evidence, gather
+from .importance.curvature import curvature
+from .importance.evidence import gather
 from .index import covering
 from .price import Price
 from .surgery import tensor_of
@@ -31,8 +32,9 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     """Exactly one of ``macs``, ``params`` (the share that is to be left), ``ratio`` (the share of channels that goes) and ``latency``
     (milliseconds of one inference of the whole model, as the context's clock measures it).
 
-    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default) or
-    take the same share of each ("layer", the default for ``ratio``).
+    ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default), take
+    the same share of each ("layer", the default for ``ratio``), or rank only groups of one kind together, each kind losing the same
+    share ("isomorphic": Fang et al., 2024, "Isomorphic Pruning for Vision Models", arXiv:2407.04616).
     ``round_to``: layers keep a multiple of it (1; for ``latency`` the step that the clock found).
     ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
     model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
@@ -126,7 +128,9 @@ def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None
     scope = settings.scope or ("global" if settings.ratio is None else "layer")
     limits = Limits(settings.round_to or 1, settings.most)
     coupling = ranked.coupling
-    allocator = Allocator(ranked.free, ranked.scores, coupling.units, limits, scope, ranked.floors)
+    allocator = Allocator(
+        ranked.free, ranked.scores, coupling.units, limits, scope, ranked.floors, [kind_of(coupling, g) for g in ranked.free]
+    )
     if settings.ratio is not None:
         return ranked.plan(allocator.by_ratio(settings.ratio))
     price = Price(coupling)
@@ -140,13 +144,17 @@ def _scores(
 ) -> tuple[list[Scores], list[str]]:
     chance = np.random.default_rng(0 if context is None else context.seed)
     criterion, fallback = criteria.get(settings.criterion), criteria.get("l2")
-    evidence = (
-        None if criterion.needs == "weights" or context is None else _evidence(coupling, context, settings, criterion.needs == "labels")
-    )
+    evidence, curved = None, None
+    if context is not None and criterion.needs == "curvature":
+        assert context.task is not None
+        curved = curvature(coupling, _batched(context, settings), context.task.loss, np.random.default_rng(context.seed))
+    elif context is not None and criterion.needs != "weights":
+        loss = context.task.loss if criterion.needs == "labels" and context.task is not None else None
+        evidence = gather(coupling, _batched(context, settings), loss)
     found: list[Scores] = []
     lacking: list[str] = []
     for group in groups:
-        view = view_of(group, lambda name: tensor_of(coupling.graph, name), chance, settings.reduction, evidence)
+        view = view_of(group, lambda name: tensor_of(coupling.graph, name), chance, settings.reduction, evidence, curved)
         mine = criterion(view)
         if mine is None:
             lacking.append(group.name)
@@ -156,19 +164,15 @@ def _scores(
     return found, notes
 
 
-def _evidence(coupling: Coupling, context: Context, settings: PruneSettings, labels: bool) -> Evidence:
+def _batched(context: Context, settings: PruneSettings) -> Iterator[tuple[tuple[Tensor, ...], Tensor | None]]:
     import torch
 
-    samples, task = images_of(context), context.task
+    samples = images_of(context)
     assert samples is not None
     order = draw(context, len(samples), settings.images)
-
-    def batched() -> Iterator[tuple[tuple[torch.Tensor, ...], torch.Tensor | None]]:
-        for start in range(0, len(order), settings.batch):
-            inputs, target = samples.batch(order[start : start + settings.batch])
-            yield tuple(torch.from_numpy(i) for i in inputs), None if target is None else torch.from_numpy(target)
-
-    return gather(coupling, batched(), task.loss if labels and task is not None else None)
+    for start in range(0, len(order), settings.batch):
+        inputs, target = samples.batch(order[start : start + settings.batch])
+        yield tuple(torch.from_numpy(i) for i in inputs), None if target is None else torch.from_numpy(target)
 
 
 def images_of(context: Context) -> Samples | None:

@@ -28,6 +28,15 @@ class Price:
         """Multiply-accumulates of one sample."""
         return _total(self._costs, removed)
 
+    def by_layer(self, removed: Mask) -> dict[str, list[int]]:
+        """Multiply-accumulates of one sample in every layer, [before, after], in the graph's order."""
+        found: dict[str, list[int]] = {}
+        for cost, term in zip(self._coupling.costs, self._costs, strict=True):
+            told = found.setdefault(cost.layer or cost.node, [0, 0])
+            told[0] += round(cost.macs)
+            told[1] += round(_total([term], removed))
+        return found
+
     def params(self, removed: Mask) -> float:
         """Number of parameters."""
         return _total(self._weights, removed)

@@ -13,6 +13,7 @@ from ..passes import Context, PassResult, passes
 from .aim import aim
 from .importance import criteria
 from .plan import Plan, PruneSettings, draw, images_of, images_that_fit, plan
+from .price import Price
 from .reconstruct import reconstruct
 from .surgery import operate
 
@@ -36,7 +37,7 @@ class Prune:
         if bundle.quantized is not None:
             return no("the model is quantized already; prune before quantizing")
         criterion = criteria.get(self.settings.criterion)
-        if criterion.needs == "labels" and (context.train is None or context.task is None):
+        if criterion.needs in ("labels", "curvature") and (context.train is None or context.task is None):
             return no(f"criterion '{self.settings.criterion}' needs training data and a task; give --data and --task, or take l2")
         if self.settings.reconstruct and images_of(context) is None:
             return no("reconstruct needs images; give --data or --calib")
@@ -100,6 +101,7 @@ def changes(before: Bundle, after: Bundle, made: Plan) -> dict[str, Any]:
         "macs": [macs(before), macs(after)],
         "parameters": [before.parameters(), after.parameters()],
         "layers": layers,
+        "macs-by-layer": Price(made.coupling).by_layer(made.removed),
         "protected": kept,
     }
     return {**told, "notes": list(made.notes)} if made.notes else told

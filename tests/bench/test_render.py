@@ -21,6 +21,7 @@ from packlight.bench.render import plots, units, words
 from packlight.bench.render.html import breaks, html, plain, state
 from packlight.bench.render.table import table
 from packlight.core.artifact import Artifact, Manifest
+from packlight.core.history import Step
 from packlight.core.report import Environment, Measurement, Model, Report, json_schema
 from packlight.core.tensor import Signature, TensorSpec
 
@@ -474,3 +475,15 @@ class TestSchemas:
         jsonschema.validate(manifest, schema)
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(manifest | {"surprise": 1}, schema)
+
+
+def test_what_pruning_took_away() -> None:
+    layers = {"stem": [4_000_000, 2_000_000], "body.0": [8_000_000, 1_000_000]}
+    timed = {"before": 1.25, "after": 0.5, "runtime": "onnxruntime", "precision": "fp32"}
+    pruned = msgspec.structs.replace(bare(), history=(Step(name="prune", changes={"macs-by-layer": layers, "latency-ms": timed}),))
+    picture = plots.pruned_layers(pruned)
+    for told in ("stem", "body.0", "50%", "12%", "12 before", "3 left", "1.25 → 0.5 ms in onnxruntime, fp32"):
+        assert told in picture
+    assert "What pruning took away" in html(pruned)
+    assert plots.pruned_layers(bare()) == ""
+    assert "What pruning took away" not in html(bare())

@@ -1,6 +1,6 @@
 """Criteria: how much a unit matters. Each is one small file, formula first."""
 
-from . import activation, batchnorm, geometric, lamp, magnitude, random, taylor
+from . import activation, batchnorm, geometric, hessian, lamp, magnitude, random, taylor
 from .criterion import Criterion, criteria, normalised, view_of
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "batchnorm",
     "criteria",
     "geometric",
+    "hessian",
     "lamp",
     "magnitude",
     "normalised",

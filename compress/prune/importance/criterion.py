@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Scores = NDArray[np.float64]
 Reduction = Literal["mean", "sum", "max", "first"]
 Normalisation = Literal["none", "mean", "max", "sum", "rank"]
-Needs = Literal["weights", "images", "labels"]
+Needs = Literal["weights", "images", "labels", "curvature"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Slices:
 class View:
     """What a criterion sees of a group.
 
-    ``gates`` (samples, units) and ``energy`` (units,) are what images tell (``evidence.Evidence``), None where it asked for none.
+    ``gates`` (samples, units) and ``energy`` (units,) are what images tell (``evidence.Evidence``), ``curvature`` (2, units) what first and
+    second derivatives of the loss do (``curvature.py``); None where it asked for none.
     """
 
     members: tuple[Slices, ...]
@@ -45,6 +46,7 @@ class View:
     reduction: Reduction = "mean"
     gates: NDArray[np.float32] | None = None
     energy: Scores | None = None
+    curvature: Scores | None = None
 
     def each(self, roles: Sequence[str], figure: Callable[[NDArray[np.float64]], Scores]) -> Scores | None:
         """``figure`` of every member with one of these roles, reduced; None where there is none."""
@@ -53,7 +55,7 @@ class View:
 
 
 class Criterion(Protocol):
-    """Higher is more important. ``needs``: the weights alone, images too, or images with labels."""
+    """Higher is more important. ``needs``: the weights alone, images too, images with labels, or second derivatives on them."""
 
     needs: Needs
 
@@ -65,10 +67,17 @@ criteria: Registry[Criterion] = Registry("criterion", RecipeError)
 
 
 def view_of(
-    group: Group, tensor: Callable[[str], Tensor], draw: np.random.Generator, reduction: Reduction, evidence: Evidence | None
+    group: Group,
+    tensor: Callable[[str], Tensor],
+    draw: np.random.Generator,
+    reduction: Reduction,
+    evidence: Evidence | None,
+    curvature: Scores | None = None,
 ) -> View:
     """What the criterion sees."""
     members = tuple(Slices(_rows(tensor(m.name), m.dim, m.indices), m.role) for m in group.members)
+    if curvature is not None:
+        return View(members, len(group), draw, reduction, curvature=curvature[:, group.units])
     if evidence is None:
         return View(members, len(group), draw, reduction)
     return View(members, len(group), draw, reduction, evidence.gates[:, group.units], evidence.energy[group.units])

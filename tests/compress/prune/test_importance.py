@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.linalg import hadamard
 from torch import Tensor, nn
 
-from packlight.compress.prune.group import groups_of
+from packlight.compress.prune.allocate import Allocator, Floors, Limits
+from packlight.compress.prune.group import Group, groups_of
 from packlight.compress.prune.importance import criteria, normalised
 from packlight.compress.prune.importance.criterion import Slices, View, reduced
+from packlight.compress.prune.importance.curvature import curvature
 from packlight.compress.prune.importance.evidence import gather
 from packlight.compress.prune.trace import couple
 from packlight.core.bundle import Bundle
@@ -90,6 +93,53 @@ def test_gates_equal_explicit_gates() -> None:
     for name, wanted in (("a.weight", told[0]), ("c.weight", told[1])):
         units = coupling.unit[coupling.weights[name][0].ids]
         np.testing.assert_allclose(evidence.gates[:, units], wanted.numpy(), rtol=1e-4, atol=1e-6)
+
+
+class Rows:
+    """Draws the rows of a Hadamard matrix: over all of them, v_i v_j averages to exactly 0 for i != j."""
+
+    def __init__(self, size: int) -> None:
+        self.rows = iter(hadamard(size))
+
+    def choice(self, _values: np.ndarray, size: int) -> np.ndarray:
+        return next(self.rows)[:size].astype(np.float32)
+
+
+def test_curvature_is_the_hessian_of_explicit_gates() -> None:
+    torch.manual_seed(0)
+    net = Gated()
+    x, target = torch.randn(4, 3, 7, 7), torch.randint(5, (4,))
+
+    def loss(gates: Tensor) -> Tensor:
+        return F.cross_entropy(net(x, gates[None, :6], gates[None, 6:]), target)
+
+    ones = torch.ones(10)
+    slope, hessian = torch.autograd.functional.jacobian(loss, ones), torch.autograd.functional.hessian(loss, ones)
+    coupling = couple(Bundle.capture(net, (x[:2],)))
+    size = 1 << int(np.ceil(np.log2(coupling.units)))
+    found = curvature(coupling, [((x,), target)], lambda outputs, t: F.cross_entropy(outputs[0], t), Rows(size), probes=size)
+    units = np.concatenate([coupling.unit[coupling.weights[name][0].ids] for name in ("a.weight", "c.weight")])
+    np.testing.assert_allclose(found[0, units], slope.numpy(), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found[1, units], hessian.diagonal().numpy(), rtol=1e-3, atol=1e-5)
+
+
+def test_hessian_term() -> None:
+    np.testing.assert_allclose(criteria.get("hessian")(view(curvature=np.array([[1.0, -2, 0], [2.0, 2, 3]]))), [0, 3, 1.5])
+
+
+def test_isomorphic_groups_lose_the_same_share() -> None:
+    """Ranked globally the small figures of one kind would all go first."""
+    groups = [Group(np.arange(8) + 8 * i, ()) for i in range(4)]
+    scores = [np.linspace(1, 2, 8) * scale for scale in (1, 1.01, 100, 101)]
+    coupling = couple(Bundle.capture(nn.Conv2d(3, 4, 1), (torch.randn(1, 3, 2, 2),)))
+    floors = Floors(coupling, [])
+
+    def left(scope: str) -> list[int]:
+        removed = Allocator(groups, scores, 32, Limits(), scope, floors, ["a", "a", "b", "b"]).by_ratio(0.5)
+        return [8 - int(removed[g.units].sum()) for g in groups]
+
+    assert left("global") == [1, 1, 8, 8]
+    assert sum(left("isomorphic")[:2]) == sum(left("isomorphic")[2:]) == 8
 
 
 def test_energy_is_what_readers_lose() -> None:
