@@ -137,7 +137,7 @@ def pruned_layers(report: Report) -> str:
     timed = f"; {told['before']:.3g} → {told['after']:.3g} ms in {told['runtime']}, {told['precision']}" if told else ""
     with _figure(8.6, 0.9 + 0.24 * len(shown), "pruned") as (figure, save):
         axes = figure.add_subplot()
-        for row, (name, before, after) in enumerate(layers[i] for i in shown):
+        for row, (_, before, after) in enumerate(layers[i] for i in shown):
             axes.barh(row, before / 1e6, 0.7, color=FAINT, alpha=0.3, linewidth=0)
             axes.barh(row, after / 1e6, 0.7, color=SERIES[0], linewidth=0)
             axes.annotate(f"{after / before:.0%}", (before / 1e6, row), (4, 0), textcoords="offset points", va="center", fontsize=8.5)
