@@ -11,12 +11,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.artifact import Artifact
 from ..core.errors import DataError
 from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric
 from ..core.tensor import from_door, rows_axis
 from ..targets.link.link import Link
-from ..tasks.samples import Samples
+from ..tasks.samples import Samples, View, by_shape, joined
 from ..tasks.task import Task
 from .plan import BenchOptions
 from .session import Pusher, Subject, subjects_of
@@ -27,18 +28,29 @@ MAX_ROWS = 128
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file answered. ``answers`` are what a user sees (labels), None for tasks without; ``per_sample`` one figure a sample,
-    higher better. ``outputs`` are logical arrays, kept on request. ``seconds`` of pure inference, in batches of ``rows``."""
+    """What a file answered. ``answers`` are what a user sees (labels, texts), None for tasks without; ``per_sample`` one figure a sample,
+    higher better, ``figures`` all of the task's by name. ``outputs`` are logical arrays, rows first, kept on request. ``seconds`` of pure
+    inference, in batches of ``rows``. ``why`` tells why there is no metric."""
 
     file: str
     runtime: str
     metric: Metric | None
     answers: Any
     per_sample: Any
+    figures: dict[str, Any] = {}
     outputs: tuple[Any, ...] = ()
     n: int = 0
     rows: int = 1
     seconds: float = 0.0
+    why: str = ""
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """What came out of a file: its outputs, rows first, ``rows`` at a time in ``seconds``."""
+
+    outputs: list[Any]
+    rows: int
+    seconds: float
 
 
 def score_artifacts(
@@ -54,22 +66,48 @@ def score_artifacts(
 ) -> list[Score]:
     """Runs every sample (or the first ``limit``) through each (artifact, folder, runtime) on the device and scores what comes out.
 
-    Files with a free batch run up to 128 rows at a time, others as they must; the last group is filled up and the surplus cut.
-    Unlabelled samples give answers without a metric.
+    Files with a free batch run up to 128 rows at a time, others as they must; the last group is filled up and the surplus cut. Samples
+    that differ in size go one size after the other; a file that takes one size only is then not scored, and says so. Unlabelled samples
+    give answers without a metric.
     """
     options, progress = options or BenchOptions(), progress or Silent()
     subjects = subjects_of(artifacts)
-    out = []
-    with Stage(samples, [s.artifact.signature for s in subjects], limit) as stage:
-        pusher = Pusher(link)
-        for subject in subjects:
-            out.append(_score(subject, link, pusher, stage, task, options, keep_outputs, progress))
-    return out
+    sizes = by_shape(samples, limit)
+    if not sizes:
+        raise DataError("there are no samples to run; give --data with at least one")
+    ran: list[list[Ran | str]] = [[] for _ in subjects]
+    targets: list[NDArray[Any] | None] = []
+    pusher = Pusher(link)
+    for rows in sizes:
+        some: Samples = samples if len(sizes) == 1 else View(samples, tuple(rows))
+        why = [unfit(s.artifact, some) for s in subjects]
+        fit = [s for s, w in zip(subjects, why, strict=True) if not w]
+        with Stage(some, [s.artifact.signature for s in fit] or [subjects[0].artifact.signature], len(rows)) as stage:
+            targets.append(stage.targets)
+            for number, subject in enumerate(subjects):
+                ran[number].append(why[number] or _run(subject, link, pusher, stage, options, progress))
+    order = np.argsort([i for rows in sizes for i in rows], kind="stable")
+    target = None if targets[0] is None else _ordered([t for t in targets if t is not None], order)
+    return [_judge(subject, parts, order, target, task, keep_outputs) for subject, parts in zip(subjects, ran, strict=True)]
 
 
-def _score(
-    subject: Subject, link: Link, pusher: Pusher, stage: Stage, task: Task, options: BenchOptions, keep: bool, progress: Progress
-) -> Score:
+def unfit(artifact: Artifact, samples: Samples) -> str:
+    """Why samples (of one size) can't go through the file; "" where they can. Only the sizes of images are looked at."""
+    if not hasattr(samples, "shape_of"):
+        return ""
+    inputs, _ = samples.batch([0])
+    for spec, value in zip(artifact.signature.inputs, inputs, strict=False):
+        height, width = (1, 2) if spec.layout == "NHWC" else (2, 3)
+        if len(spec.shape) != 4 or value.ndim != 4:
+            continue
+        for axis, size in ((height, value.shape[2]), (width, value.shape[3])):
+            if isinstance(spec.shape[axis], int) and spec.shape[axis] != size:
+                takes = f"{spec.shape[height]}x{spec.shape[width]}"
+                return f"the file takes images of {takes} only, the data have others; give all one size with --crop"
+    return ""
+
+
+def _run(subject: Subject, link: Link, pusher: Pusher, stage: Stage, options: BenchOptions, progress: Progress) -> Ran:
     signature = subject.artifact.signature
     rows = fixed_rows(signature) or _rows(stage.files(signature)[0], stage.count)
     session = pusher.start(subject, stage, options, rows=rows, threads=options.score_threads or 0)
@@ -83,26 +121,38 @@ def _score(
             for name, spec in zip(answer["files"], signature.outputs, strict=True):
                 link.pull(f"{session.home}/{name}", Path(folder) / name)
                 stored = np.load(Path(folder) / name, allow_pickle=False)
-                outputs.append(np.moveaxis(from_door(stored, spec), 0, rows_axis(spec)) if rows_axis(spec) else from_door(stored, spec))
+                axis = rows_axis(spec)  # the agent put it in front
+                logical = from_door(np.moveaxis(stored, 0, axis), spec)
+                outputs.append(np.moveaxis(logical, axis, 0))
     finally:
         session.stop()
     progress.step(label, stage.count, stage.count)
-    return _judge(subject, outputs, stage, task, keep, rows, sum(answer["values_s"]))
+    return Ran(outputs, rows, sum(answer["values_s"]))
 
 
-def _judge(subject: Subject, outputs: list[NDArray[Any]], stage: Stage, task: Task, keep: bool, rows: int, seconds: float) -> Score:
-    target = stage.targets
-    metric = task.score(outputs, target) if target is not None else None
+def _ordered(parts: list[NDArray[Any]], order: NDArray[np.intp]) -> NDArray[Any]:
+    return parts[0] if len(parts) == 1 else joined(parts)[order]
+
+
+def _judge(subject: Subject, parts: list[Ran | str], order: NDArray[np.intp], target: NDArray[Any] | None, task: Task, keep: bool) -> Score:
+    why = next((p for p in parts if isinstance(p, str)), "")
+    ran = [p for p in parts if isinstance(p, Ran)]
+    if why:
+        return Score(file=subject.artifact.file, runtime=subject.runtime, metric=None, answers=None, per_sample=None, why=why)
+    outputs = [_ordered(list(column), order) for column in zip(*(p.outputs for p in ran), strict=True)]
+    figures = task.figures(outputs, target) if target is not None else {}
     return Score(
         file=subject.artifact.file,
         runtime=subject.runtime,
-        metric=metric,
+        metric=task.score(outputs, target) if target is not None else None,
         answers=task.answers(outputs),
-        per_sample=task.per_sample(outputs, target) if target is not None else None,
+        per_sample=next(iter(figures.values()), None),
+        figures=figures,
         outputs=tuple(outputs) if keep else (),
-        n=stage.count,
-        rows=rows,
-        seconds=seconds,
+        n=len(order),
+        rows=ran[0].rows,
+        seconds=sum(p.seconds for p in ran),
+        why="" if target is not None else "the samples have no labels",
     )
 
 
@@ -136,6 +186,6 @@ def with_scores(measurements: Sequence[Measurement], scores: Sequence[Score]) ->
         if score is not None and score.metric is not None:
             out.append(msgspec.structs.replace(m, metric=score.metric))
         else:
-            reason = "the samples have no labels" if score is not None else "the file was not scored"
+            reason = (score.why or "the samples have no labels") if score is not None else "the file was not scored"
             out.append(msgspec.structs.replace(m, why={**m.why, "metric": reason}))
     return tuple(out)

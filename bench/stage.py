@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..core.errors import DataError
 from ..core.files import storage_errors
 from ..core.tensor import Signature, TensorSpec, rows_axis, to_door
-from ..tasks.samples import Samples, batches
+from ..tasks.samples import Samples, View, batches, by_shape
 
 CHUNK = 512
 Inputs = Samples | NDArray[Any] | Sequence[NDArray[Any]]
@@ -42,7 +42,10 @@ def any_rows(spec: TensorSpec) -> TensorSpec:
 
 
 class Stage:
-    """A temporary folder of inputs; use as a context. ``targets`` holds what the samples are scored against, in order."""
+    """A temporary folder of inputs; use as a context. ``targets`` holds what the samples are scored against, in order.
+
+    Of samples that differ in size those of the commonest size are taken.
+    """
 
     def __init__(self, inputs: Inputs, signatures: Sequence[Signature], limit: int | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="packlight-inputs-"))
@@ -56,6 +59,9 @@ class Stage:
             raise
 
     def _write(self, inputs: Inputs, signatures: Sequence[Signature], limit: int | None) -> None:
+        if hasattr(inputs, "shape_of"):
+            samples: Any = inputs
+            inputs = View(samples, tuple(by_shape(samples)[0]))
         count = _count(inputs)
         self.count = count if limit is None else min(limit, count)
         if self.count < 1:

@@ -14,6 +14,8 @@ from . import options as o
 @click.argument("artifacts", nargs=-1, required=True, metavar="ARTIFACT...", type=click.Path(path_type=Path))
 @click.option("--device", default="local", show_default=True, metavar="DEVICE", help="local, ssh:HOST, adb:SERIAL or a name.")
 @o.data
+@o.test_data
+@o.judge
 @o.preprocessing
 @click.option("--percentile", type=click.FloatRange(50, 99.9), default=90, show_default=True, help="Tail percentile; sets how many runs.")
 @click.option("--runs", type=click.IntRange(1), help="Runs of each file [what the percentile needs, or more].")
@@ -41,7 +43,7 @@ def bench(**options: Any) -> None:
     from ..search.bench import bench_files
     from .console import Console, show
     from .inputs import PREPROCESS_OPTIONS
-    from .options import read_preprocess
+    from .options import read_alphabet, read_preprocess
 
     refuse_existing(options["out"], options["force"])
     spec = read_preprocess(**{key: options.pop(key) for key in PREPROCESS_OPTIONS})
@@ -62,6 +64,10 @@ def bench(**options: Any) -> None:
             task=options["task"],
             preprocess=spec,
             seed=options["seed"],
+            test=options["test"],
+            degrade=options["degrade"],
+            alphabet=read_alphabet(options["alphabet"]),
+            judge=options["judge"],
             offline=options["offline"],
             native=options["benchmark_model"],
             progress=console,

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @click.command()
 @o.model
 @o.data
+@o.test_data
+@o.judge
 @o.preprocessing
 @click.option("--target", required=True, metavar="TARGET", help="A known target (see 'packlight targets') or a profile.toml.")
 @click.option(
@@ -64,8 +66,8 @@ def compress(**options: Any) -> None:
     refuse_existing(options["out"], options["force"])
     target = load_target(options["target"])
     recipe = load_recipe(options["recipe"]).override(o.read_overrides(options["overrides"]))
-    task = load_task(options["task"] or "classification")
-    options["task"] = task.name
+    options["task"] = options["task"] or "classification"
+    load_task(options["task"])
     formats = tuple(f.strip() for f in options["formats"].split(",")) if options["formats"] else recipe.export.formats
     for name in formats:
         target.require_format(name)
@@ -73,6 +75,7 @@ def compress(**options: Any) -> None:
     bundle, splits = read_inputs(options, need_data=True)
     if splits is None:
         raise InputError("no data given; add --data")
+    task = load_task(options["task"], bundle.labels, options["judge"])
     job = Job(
         bundle=bundle,
         data=splits,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import DataError, InputError
-from .options import read_pairs, read_preprocess
+from .options import read_alphabet, read_pairs, read_preprocess
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -35,8 +35,10 @@ def read_inputs(options: dict[str, Any], *, need_data: bool) -> tuple[Bundle, Sp
         changes["preprocess"] = spec
     if options.get("task"):
         changes["task"] = options["task"]
+    if alphabet := read_alphabet(options.get("alphabet")):
+        changes["labels"] = alphabet
     classes = next((s.classes for s in (splits.test, splits.train) if s is not None and s.classes), ()) if splits else ()
-    if classes and not bundle.labels:
+    if classes and not bundle.labels and "labels" not in changes:
         changes["labels"] = tuple(classes)
     return bundle.replace(**changes), splits
 
@@ -53,7 +55,7 @@ def _saved_preprocess(model: str) -> Preprocess | None:
 
 
 def _read_data(options: dict[str, Any], spec: Preprocess | None, need: bool) -> Splits | None:
-    if options.get("data") is None and options.get("calib") is None:
+    if all(options.get(name) is None for name in ("data", "calib", "test")):
         if need:
             raise DataError("no data given; add --data with a folder of class folders, an .npz or file.py:factory")
         return None
@@ -65,6 +67,8 @@ def _read_data(options: dict[str, Any], spec: Preprocess | None, need: bool) -> 
         seed=options.get("seed", 0),
         val=options.get("val"),
         calib=options.get("calib"),
+        test=options.get("test"),
+        degrade=options.get("degrade"),
         data_args=read_pairs(options.get("data_args") or ()),
     )
 
@@ -73,18 +77,25 @@ def _read_model(options: dict[str, Any], splits: Splits | None) -> Bundle:
     import torch
 
     from ..core.load import load_model
+    from ..tasks.samples import example_rows
 
     examples: list[torch.Tensor] = []
+    free: list[dict[int, str]] = []
     if options["input_shapes"]:
         generator = torch.Generator().manual_seed(0)
         examples = [torch.rand(shape, generator=generator) for shape in options["input_shapes"]]
     elif splits is not None:
-        split = next((s for s in (splits.calib, splits.train, splits.val, splits.test) if s is not None and len(s)), None)
+        split, rows, free = example_rows(splits)
         if split is not None:
-            examples = [torch.from_numpy(x) for x in split.batch(range(min(2, len(split))))[0]]
+            examples = [torch.from_numpy(x) for x in split.batch(rows)[0]]
     weights = options["weights"]
     if weights is not None and not weights.is_file():
         raise InputError(f"weights file '{weights}' does not exist")
     return load_model(
-        options["model"], weights=weights, model_args=read_pairs(options["model_args"]), inputs=examples, name=options["name"]
+        options["model"],
+        weights=weights,
+        model_args=read_pairs(options["model_args"]),
+        inputs=examples,
+        name=options["name"],
+        free_axes=free,
     )

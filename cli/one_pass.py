@@ -115,11 +115,13 @@ def _run(
 
     refuse_existing(options["out"], options["force"])
     target = load_target(options["target"])
-    task = load_task(options["task"]) if options.get("task") else None
+    if options.get("task"):
+        load_task(options["task"])
     last, settings = steps[-1]
     steps = [*steps[:-1], (last, {**settings, **o.read_settings(options.pop("extra"))})]
     made = [make_pass(name, settings) for name, settings in steps]
     bundle, splits = read_inputs(options, need_data=need_data)
+    task = load_task(options["task"], bundle.labels) if options.get("task") else None
     teacher = bundle
     if options.get("teacher"):
         weights = options.get("teacher_weights")

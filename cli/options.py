@@ -76,12 +76,22 @@ model = together(
     click.option("--name", help="Stem of the files that are written (default: from MODEL)."),
 )
 
+degrade = click.option("--degrade", metavar="WORDS", help="Make pairs of images: bicubic:4, noise:25, blur:1.6, or several with +.")
+alphabet = click.option("--alphabet", metavar="CHARS", help="For text: the characters of the model's classes after the blank, or @FILE.")
+
 data = together(
-    click.option("--data", metavar="DATA", help="Class folders of images, .npz, cifar-10-batches-py, or file.py:factory."),
+    click.option("--data", metavar="DATA", help="Class folders of images, low/ and high/, .npz, latents:64x1x1, or file.py:factory."),
     click.option("--val", metavar="DATA", help="Validation data, where DATA's own split is not wanted."),
     click.option("--calib", metavar="DATA", help="Calibration data; labels are not needed."),
     click.option("--data-args", multiple=True, metavar="K=V", help="Arguments of a data factory; may be repeated."),
-    click.option("--task", metavar="TASK", help="What the model is for (classification)."),
+    click.option("--task", metavar="TASK", help="classification, restoration[:channel=y,shave=4], recognition, generation, segmentation."),
+    degrade,
+    alphabet,
+)
+
+test_data = click.option("--test", metavar="DATA", help="Data to report on, all of it, where DATA's own split is not wanted.")
+judge = click.option(
+    "--judge", type=click.Path(path_type=Path), metavar="FILE", help="A judge.toml: a classifier that looks at generated images."
 )
 
 preprocessing = together(
@@ -139,6 +149,17 @@ def read_preprocess(
         return msgspec.convert(fields, Preprocess)
     except msgspec.ValidationError as error:
         raise DataError(f"preprocessing: {error}") from error
+
+
+def read_alphabet(text: str | None) -> tuple[str, ...]:
+    """The characters of ``--alphabet``, one a label; ``@FILE`` holds them in its first line."""
+    if text is None or not text.startswith("@") or len(text) == 1:
+        return tuple(text or "")
+    file = Path(text[1:])
+    try:
+        return tuple(file.read_text(encoding="utf-8").split("\n")[0])
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"alphabet file '{file}' can't be read: {error}") from error
 
 
 def read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:

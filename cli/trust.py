@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("before", type=click.Path(path_type=Path))
 @click.argument("after", type=click.Path(path_type=Path))
-@click.option("--data", metavar="DATA", required=True, help="Labelled data that nothing was tuned on; its test split is used.")
+@click.option("--data", metavar="DATA", help="Labelled data that nothing was tuned on; its test split is used.")
+@o.test_data
+@o.degrade
+@o.alphabet
 @click.option("--task", metavar="TASK", help="What the models are for [as they say].")
 @click.option("--group", metavar="COLUMN", help="A column of the data whose values are groups: an array of the .npz, or of groups.csv.")
 @click.option("--recipe", metavar="NAME|FILE", help="Take the limits of this recipe's [trust] table.")
@@ -35,13 +38,16 @@ def trust(**options: Any) -> None:
     """
     import msgspec
 
+    from ..core.errors import InputError
     from ..core.files import refuse_existing, staged_file
     from ..search.trust_gate import trust_files
     from ..search.trust_limits import read_limits
     from .console import Console, gate_failed
     from .inputs import PREPROCESS_OPTIONS
-    from .options import read_preprocess
+    from .options import read_alphabet, read_preprocess
 
+    if options["data"] is None and options["test"] is None:
+        raise InputError("no data to judge on; give --data, whose test split is used, or --test, which is used whole")
     out = options["out"]
     if out is not None:
         refuse_existing(out, options["force"])
@@ -52,6 +58,9 @@ def trust(**options: Any) -> None:
             options["before"],
             options["after"],
             data=options["data"],
+            test=options["test"],
+            degrade=options["degrade"],
+            alphabet=read_alphabet(options["alphabet"]),
             task=options["task"],
             preprocess=spec,
             group=options["group"],

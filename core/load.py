@@ -30,6 +30,7 @@ def load_model(
     model_args: Mapping[str, Any] | None = None,
     inputs: Sequence[Tensor | Sequence[int]] = (),
     name: str | None = None,
+    free_axes: Sequence[dict[int, str]] = (),
     **fields: Any,
 ) -> Bundle:
     """The model that ``spec`` names, traced, as a Bundle.
@@ -37,15 +38,16 @@ def load_model(
     ``spec``: a bundle folder; ``file.py:factory`` or ``package.module:factory``, called with ``model_args`` (or a module
     that stands there ready); a ``.pt2`` of ``torch.export``; an ``.onnx`` file, which becomes a torch graph that is proven
     against ONNX Runtime. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its shape with the batch, per
-    model input; bundles, ``.pt2`` and ``.onnx`` files bring their own. ``name``: stem of every file made from it. ``fields``:
-    further fields of the Bundle (task, preprocess, labels). Whatever can't be used raises ModelError.
+    model input; bundles, ``.pt2`` and ``.onnx`` files bring their own. ``name``: stem of every file made from it. ``free_axes``: axes
+    beside the batch that are free, one dict (axis -> name) an input, for models in Python. ``fields``: further fields of the Bundle
+    (task, preprocess, labels). Whatever can't be used raises ModelError.
     """
     examples = tuple(_example(i) for i in inputs)
     path = Path(spec)
     if path.is_dir():
         bundle = _from_folder(path, weights, model_args)
     elif looks_like_source(spec):
-        bundle = _from_source(spec, weights, model_args or {}, examples)
+        bundle = _from_source(spec, weights, model_args or {}, examples, free_axes)
     elif path.suffix == ".pt2":
         bundle = _from_program(path, weights, model_args, examples)
     elif path.suffix.lower() == ".onnx" and path.exists():
@@ -65,7 +67,9 @@ def _from_folder(path: Path, weights: Path | None, model_args: Mapping[str, Any]
     return bundle
 
 
-def _from_source(spec: str, weights: Path | None, model_args: Mapping[str, Any], examples: tuple[Tensor, ...]) -> Bundle:
+def _from_source(
+    spec: str, weights: Path | None, model_args: Mapping[str, Any], examples: tuple[Tensor, ...], free_axes: Sequence[dict[int, str]]
+) -> Bundle:
     import torch
 
     with user_object(spec, "model", ModelError) as factory:
@@ -84,7 +88,7 @@ def _from_source(spec: str, weights: Path | None, model_args: Mapping[str, Any],
         _try(spec, module, examples)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), history=history)
+            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), free_axes=free_axes, history=history)
 
 
 def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None, examples: tuple[Tensor, ...]) -> Bundle:

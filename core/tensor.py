@@ -75,6 +75,20 @@ class Signature(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return Signature(tuple(t.fixed(**sizes) for t in self.inputs), tuple(t.fixed(**sizes) for t in self.outputs))
 
 
+def logical(signature: Signature) -> Signature:
+    """What a file with these doors computes: float images NCHW."""
+
+    def plain(spec: TensorSpec) -> TensorSpec:
+        shape = spec.shape
+        if spec.layout == "NHWC" and len(shape) == 4:
+            shape = (shape[0], shape[3], shape[1], shape[2])
+        layout = "NCHW" if spec.layout == "NHWC" else spec.layout
+        dtype = "float32" if spec.quantization is not None else spec.dtype
+        return msgspec.structs.replace(spec, shape=shape, layout=layout, dtype=dtype, quantization=None)
+
+    return Signature(tuple(map(plain, signature.inputs)), tuple(map(plain, signature.outputs)))
+
+
 def to_door(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     """A logical array (image batches NCHW, real numbers) as the door described by ``spec`` wants it.
 

@@ -14,9 +14,10 @@ import msgspec
 
 from ..core.artifact import Parity
 from ..core.errors import ParityError
-from ..core.tensor import Signature, from_door, to_door
+from ..core.tensor import Signature, from_door, rows_axis, to_door
 from ..targets.machine import look
 from ..targets.runtime import installed, open_session
+from ..tasks.samples import by_shape
 from . import parity
 
 if TYPE_CHECKING:
@@ -53,10 +54,23 @@ def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | N
 
 def _inputs(bundle: Bundle, samples: Samples | None) -> tuple[tuple[NDArray[Any], ...], str]:
     if samples is not None and len(samples):
-        count = min(SAMPLES, len(samples))
-        return samples.batch([i * len(samples) // count for i in range(count)])[0], ""
+        return _spread(samples, bundle), ""
     rows = bundle.samples[0].shape[0] if bundle.samples[0].ndim else 1
     return tuple(s.numpy() for s in bundle.samples), f"parity was taken on {rows} example inputs; give --data to take it on real samples"
+
+
+def _spread(samples: Samples, bundle: Bundle) -> tuple[NDArray[Any], ...]:
+    """Up to 64 samples from all over the data; of samples that differ in size those of the example's size where there are, else of the
+    commonest."""
+    shape_of = getattr(samples, "shape_of", None)
+    if shape_of is None:
+        count = min(SAMPLES, len(samples))
+        return samples.batch([i * len(samples) // count for i in range(count)])[0]
+    sizes = by_shape(samples)
+    wanted = tuple(bundle.samples[0].shape[2:])
+    rows = next((r for r in sizes if tuple(shape_of(r[0])) == wanted), sizes[0])
+    count = min(SAMPLES, len(rows))
+    return samples.batch([rows[i * len(rows) // count] for i in range(count)])[0]
 
 
 def run_graph(bundle: Bundle, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
@@ -83,7 +97,7 @@ def run_file(path: Path, runtime: str, signature: Signature, inputs: Sequence[ND
 def in_groups(run: Any, inputs: Sequence[NDArray[Any]], signature: Signature) -> list[NDArray[Any]]:
     """``run`` on as many rows at a time as the signature's first axis holds (all where it is free); the last group is filled up.
 
-    Outputs are put together along their first axis. A signature whose inputs don't share one first axis is run once.
+    Outputs are put together along the axis that counts rows. A signature whose inputs don't share one first axis is run once.
     """
     import numpy as np
 
@@ -99,7 +113,9 @@ def in_groups(run: Any, inputs: Sequence[NDArray[Any]], signature: Signature) ->
         group = [x[start : start + int(size)] for x in inputs]
         missing = int(size) - group[0].shape[0]
         parts.append(run([np.concatenate([x, np.repeat(x[:1], missing, axis=0)]) for x in group] if missing else group))
-    return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
+    axes = [rows_axis(spec) for spec in signature.outputs]
+    whole = [np.concatenate(column, axis) for column, axis in zip(zip(*parts, strict=True), axes, strict=True)]
+    return [np.take(out, range(count), axis) for out, axis in zip(whole, axes, strict=True)]
 
 
 def prove(

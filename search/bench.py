@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from ..core.artifact import Artifact, Manifest
-from ..core.errors import InputError, LacksError
+from ..core.errors import DataError, InputError, LacksError
 from ..core.progress import Progress
 from ..core.report import Measurement, Model, Report
 
@@ -38,6 +38,10 @@ def bench_files(
     preprocess: Preprocess | None,
     seed: int,
     progress: Progress,
+    test: str | None = None,
+    degrade: str | None = None,
+    alphabet: tuple[str, ...] = (),
+    judge: Path | None = None,
     offline: bool = False,
     native: Path | None = None,
 ) -> Report:
@@ -50,7 +54,7 @@ def bench_files(
 
     artifacts = [_artifact(file) for file in files]
     first = artifacts[0][0]
-    samples = _samples(data, preprocess or first.preprocess, seed)
+    samples = _samples(data, test, degrade, preprocess or first.preprocess, seed)
     measured: Sequence[Measurement]
     with open_link(device) as link:
         if native is not None:
@@ -64,7 +68,9 @@ def bench_files(
         if samples is not None:
             from ..tasks.load import load_task
 
-            job = load_task(task or first.task or "classification")
+            job = load_task(task or first.task or "classification", alphabet or first.labels, judge)
+            if job.truth == "model":
+                samples = _against_float(subjects, link, samples, job, options, progress)
             scores = score_artifacts(subjects, link, samples=samples, task=job, options=options, progress=progress)
             measured = with_scores(measured, scores)
             if device != "local":
@@ -168,12 +174,26 @@ def _with_differences(
     return out
 
 
-def _samples(data: str | None, spec: Preprocess | None, seed: int) -> Samples | None:
-    if data is None:
+def _against_float(
+    subjects: Sequence[Subject], link: Link, samples: Samples, task: Task, options: BenchOptions, progress: Progress
+) -> Samples:
+    """The samples with what the uncompressed float file makes of them as their truth."""
+    from ..bench.accuracy import score_artifacts
+    from ..tasks.samples import with_targets
+
+    floating = next((s for s in subjects if s.artifact.precision == "fp32"), None)
+    if floating is None:
+        raise DataError(f"task '{task.name}' holds files against the uncompressed one; give its fp32 file along")
+    (score,) = score_artifacts([floating], link, samples=samples, task=task, options=options, keep_outputs=True, progress=progress)
+    return with_targets(samples, score.outputs[0])
+
+
+def _samples(data: str | None, test: str | None, degrade: str | None, spec: Preprocess | None, seed: int) -> Samples | None:
+    if data is None and test is None:
         return None
     from ..tasks.data.load import load_data
 
-    splits = load_data(data, preprocess=spec, seed=seed)
+    splits = load_data(data, test=test, calib=test if data is None else None, degrade=degrade, preprocess=spec, seed=seed)
     return splits.test or splits.val or splits.train
 
 

@@ -25,11 +25,11 @@ from ..core.errors import DataError
 from ..core.files import refuse_existing, staged_folder
 from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric, Model, Report
-from ..tasks.samples import gather_targets
+from ..tasks.samples import gather_targets, with_targets
 from .formats import folded, subjects_here
 from .judge import Judgement, Limits, judge
 from .trust import trust_gates, with_trust
-from .trust_gate import Side, scores_of
+from .trust_gate import Side, side_of
 from .trust_limits import for_drop
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
         job.target.require_format(name)
     test = _test_split(job)
     with staged_folder(job.out, force=job.force) as folder:
-        reference, side = _reference(job, test, progress)
+        reference, side, test = _reference(job, test, progress)
         context = _context(job, progress)
         stages, told = _repair(job, _compress(job, context), formats, context)
         layers = _blame(job, stages, context)
@@ -120,18 +120,20 @@ def _test_split(job: Job) -> Samples:
     return job.data.test
 
 
-def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, Side]:
-    """The metric of the model as it came, in torch, and what it answered."""
+def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, Side, Samples]:
+    """The metric of the model as it came, in torch, what it answered, and the samples with the targets that files are held against."""
     from ..tasks.evaluate import outputs_of
 
     progress.say(f"accuracy of the model as it came, in torch, on {len(test):,} samples")
     outputs, targets = outputs_of(job.bundle, test, progress=progress)
+    if job.task.truth == "model":
+        targets = outputs[0]
+        test = with_targets(test, targets)
     if targets is None:
         raise DataError("the test data has no labels to score against; give labelled data with --data")
     metric = job.task.score(outputs, targets)
     progress.say(f"  {metric.name} {metric.value:.4f}")
-    side = Side("the model as it came, in torch", job.task.answers(outputs), job.task.per_sample(outputs, targets), scores_of(outputs))
-    return metric, side
+    return metric, side_of("the model as it came, in torch", job.task, outputs, targets), test
 
 
 def _context(job: Job, progress: Progress) -> Context:
@@ -235,7 +237,7 @@ def _measure(
         progress.say(f"measure {len(subjects)} files, interleaved")
         bench = bench_artifacts(subjects, link, options=job.bench, inputs=test, progress=progress)
         progress.say(f"accuracy of each file in its own runtime, on {len(test):,} samples")
-        keep = reference.scores is not None
+        keep = reference.keeps
         scores = score_artifacts(subjects, link, samples=test, task=job.task, options=job.bench, keep_outputs=keep, progress=progress)
     measured = with_trust(
         with_scores(bench.measurements, scores),

@@ -9,7 +9,7 @@ import msgspec
 
 from ..core.report import Gate, Measurement
 from ..core.trust import TrustLimits
-from .trust_gate import Side, judge_sides, scores_of, with_pictures
+from .trust_gate import Side, judge_sides, side_of_score, with_pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,16 +46,17 @@ def with_trust(
     out = []
     for m in measurements:
         score = found.get((m.file, m.runtime))
-        if score is None or targets is None or (score.answers is None and score.per_sample is None):
+        if score is None or targets is None or (score.answers is None and not score.figures):
             out.append(m)
             continue
-        side = Side(m.file, score.answers, score.per_sample, scores_of(score.outputs))
+        side = side_of_score(m.file, task, score)
         result = judge_sides(task, reference, side, targets, limits=limits, names=names, seed=seed)
         if samples is not None:
-            result = with_pictures(result, samples)
+            result = with_pictures(result, samples, task, reference, side, targets)
         alike = [o for o in measurements if o.precision == m.precision and _stem(o) == _stem(m)]
         twins = [o for o in alike if (o.file, o.runtime) != (m.file, m.runtime)]
-        equal = {f"{o.file} ({o.runtime})": agreement(score, found[o.file, o.runtime]) for o in twins} if score.answers is not None else {}
+        scored = [o for o in twins if (o.file, o.runtime) in found and found[o.file, o.runtime].answers is not None]
+        equal = {f"{o.file} ({o.runtime})": agreement(score, found[o.file, o.runtime]) for o in scored} if score.answers is not None else {}
         out.append(msgspec.structs.replace(m, trust=_told(result, equal)))
     return tuple(out)
 

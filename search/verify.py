@@ -118,6 +118,8 @@ class There:
                 self._done[_key(artifact, doors)] = [part[i] for part in parts]
 
     def _run(self, artifact: Artifact, folder: Path, doors: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        import numpy as np
+
         from ..bench.accuracy import score_artifacts
         from ..bench.session import Subject
         from ..bench.stage import any_rows
@@ -126,7 +128,7 @@ class There:
         rows = Rows(tuple(from_door(d, s) for d, s in zip(doors, signature.inputs, strict=True)))
         subject = Subject(artifact, folder, artifact.runtimes[0])
         (score,) = score_artifacts([subject], self._link, samples=rows, task=_Plain(), keep_outputs=True)  # type: ignore[arg-type]
-        return [to_door(o, any_rows(s)) for o, s in zip(score.outputs, signature.outputs, strict=True)]
+        return [to_door(np.moveaxis(o, 0, rows_axis(s)), any_rows(s)) for o, s in zip(score.outputs, signature.outputs, strict=True)]
 
     def why_not(self, artifact: Artifact) -> str:
         """Why a file can't be run there; "" where it may be tried."""

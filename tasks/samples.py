@@ -74,6 +74,25 @@ def by_shape(samples: Samples, count: int | None = None) -> list[list[int]]:
     return sorted(found.values(), key=len, reverse=True)
 
 
+def example_rows(splits: Splits) -> tuple[Samples | None, list[int], list[dict[int, str]]]:
+    """The split and rows that serve as example inputs, and the axes that are free because samples differ in size.
+
+    Where they do, the example is of the size that is commonest in the test split, and height and width of the first input are free.
+    """
+    found = [s for s in (splits.calib, splits.train, splits.val, splits.test) if s is not None and len(s)]
+    if not found:
+        return None, [], []
+    if len({shape for s in found for shape in shapes_of(s)}) < 2:
+        return found[0], list(range(min(2, len(found[0])))), []
+    split = next((s for s in (splits.test, *found) if s is not None and len(s)), found[0])
+    return split, by_shape(split)[0][:2], [{2: "height", 3: "width"}]
+
+
+def shapes_of(samples: Samples) -> set[Any]:
+    """The shapes that ``shape_of`` tells; empty where all samples fit into one batch."""
+    return {samples.shape_of(i) for i in range(len(samples))} if hasattr(samples, "shape_of") else set()
+
+
 def joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Rows of several arrays as one, or, where rows differ in shape, an object array (N,) of rows."""
     import numpy as np

@@ -9,20 +9,24 @@ from ...core.trust import TrustLimits
 from .result import Enough
 
 
-def certify(n: int, parts: Mapping[str, int], limits: TrustLimits, detectable_points: float | None = None) -> Enough:
-    """Refuses below ``limits.min_samples`` samples, or where a part (class or group, name -> count) has fewer than ``limits.min_class``.
+def certify(
+    n: int, parts: Mapping[str, int], limits: TrustLimits, detectable_points: float | None = None, least: int | None = None
+) -> Enough:
+    """Refuses below ``least`` samples (``limits.min_samples`` for None), or where a part (class or group, name -> count) has fewer than
+    ``limits.min_class``.
 
     ``needed`` holds "samples" (how many there must be at the same mix) and, for each part that is short, how many of it.
     """
+    enough = limits.min_samples if least is None else least
     short = {name: count for name, count in parts.items() if count < limits.min_class}
-    if n >= limits.min_samples and not short:
+    if n >= enough and not short:
         return Enough(ok=True, detectable_points=detectable_points)
-    least = min(parts.values(), default=n)
-    mix = math.ceil(limits.min_class * n / least) if short and least else 0
-    needed = {"samples": max(limits.min_samples, mix), **dict.fromkeys(short, limits.min_class)}
+    rarest = min(parts.values(), default=n)
+    mix = math.ceil(limits.min_class * n / rarest) if short and rarest else 0
+    needed = {"samples": max(enough, mix), **dict.fromkeys(short, limits.min_class)}
     told = []
-    if n < limits.min_samples:
-        told.append(f"{n:,} samples; {limits.min_samples:,} are needed")
+    if n < enough:
+        told.append(f"{n:,} samples; {enough:,} are needed")
     if short:
         name = min(short, key=lambda k: short[k])
         more = f" (and {len(short) - 1} more are short)" if len(short) > 1 else ""

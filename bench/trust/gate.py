@@ -8,7 +8,7 @@ that died.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -94,28 +94,110 @@ def trust_values(
     *,
     metric: str,
     unit: str = "",
+    others: Mapping[str, tuple[NDArray[Any], NDArray[Any]]] | None = None,
     limits: TrustLimits | None = None,
     group: NDArray[Any] | None = None,
     against: str = "",
     seed: int = 0,
 ) -> Trust:
-    """One figure a sample, higher better (N,). Where ``unit`` is "%", figures are shares and the limit is ``drop``, in points."""
+    """One figure a sample, higher better (N,). Where ``unit`` is "%", figures are shares and the limit is ``drop``, in points.
+
+    ``others`` are further figures of the same samples by name, before and after; of those "ssim" has a limit of its own.
+    """
     limits = limits or TrustLimits()
     _same_length(before, after, group)
     scale, limit, told = (100.0, limits.drop, "points") if unit == "%" else (1.0, limits.value_drop, unit or metric)
     seen = values(before, after, metric, unit, seed=seed)
     lost = losses(np.asarray(before, np.float64), np.asarray(after, np.float64)) * scale
     checks = [_mean_check("value-drop", f"mean {metric}", lost, limit, told)]
-    parts: dict[str, int] = {}
+    if unit != "%":
+        checks.append(_ruined_check(lost, limits.bad_drop, limits.bad_share, told))
+    beside = []
+    for name, (was, now) in (others or {}).items():
+        beside.append(values(was, now, name, "", seed=seed))
+        if name == "ssim":
+            checks.append(_mean_check("ssim-drop", "mean ssim", losses(was, now), limits.ssim_drop, "ssim"))
+    by_group = []
     for g in np.unique(group) if group is not None else ():
-        mine = lost[group == g]
-        parts[f"group {g}"] = len(mine)
-        checks.append(_mean_check("group-drop", f"group '{g}', mean {metric}", mine, limit, told))
-    order = np.argsort(-lost, kind="stable")[:SHOWN]
-    worst = tuple(
-        Worst(index=int(i), truth="", before=f"{before[i]:.4g}", after=f"{after[i]:.4g}", loss=float(lost[i])) for i in order if lost[i] > 0
+        mine = group == g
+        by_group.append(msgspec.structs.replace(values(before[mine], after[mine], metric, unit, seed=seed), name=str(g)))
+        checks.append(_mean_check("group-drop", f"group '{g}', mean {metric}", lost[mine], limit, told))
+    return _verdict(
+        checks,
+        certify(len(lost), {f"group {v.name}": v.n for v in by_group}, limits, least=limits.min_values),
+        limits,
+        against=against,
+        n=len(lost),
+        values=seen,
+        others=tuple(beside),
+        group_values=tuple(by_group),
+        worst_group=max(by_group, key=lambda v: (v.ci95[0], v.loss), default=None),
+        worst=_worst_values(before, after, lost, metric),
     )
-    return _verdict(checks, certify(len(lost), parts, limits), limits, against=against, n=len(lost), values=seen, worst=worst)
+
+
+def trust_fidelity(
+    after: NDArray[Any],
+    *,
+    metric: str,
+    unit: str,
+    others: Mapping[str, NDArray[Any]] | None = None,
+    limits: TrustLimits | None = None,
+    group: NDArray[Any] | None = None,
+    against: str = "",
+    seed: int = 0,
+) -> Trust:
+    """How near each sample is to what the uncompressed model gives for it (N,), higher better: there is no other truth.
+
+    Checked is the mean against ``limits.fidelity``, in the whole and in each group; in ``values``, "before" is that floor.
+    """
+    limits = limits or TrustLimits()
+    _same_length(after, group)
+    floor = limits.fidelity or 0.0
+    missing = floor - np.asarray(after, np.float64)
+    checks: list[Check | None] = []
+    by_group = []
+    if limits.fidelity:
+        checks.append(_mean_check("fidelity", f"mean {metric} against a floor of {floor:g}", missing, 0.0, unit))
+    for g in np.unique(group) if group is not None else ():
+        mine = group == g
+        by_group.append(msgspec.structs.replace(values(np.full(mine.sum(), floor), after[mine], metric, unit, seed=seed), name=str(g)))
+        if limits.fidelity:
+            checks.append(_mean_check("group-fidelity", f"group '{g}', mean {metric}", missing[mine], 0.0, unit))
+    order = np.argsort(after, kind="stable")[:SHOWN]
+    return _verdict(
+        checks,
+        certify(len(after), {f"group {v.name}": v.n for v in by_group}, limits, least=limits.min_values),
+        limits,
+        against=against,
+        n=len(after),
+        values=values(np.full(len(after), floor), after, metric, unit, seed=seed),
+        others=tuple(values(np.ones(len(after)), now, name, "", seed=seed) for name, now in (others or {}).items()),
+        group_values=tuple(by_group),
+        worst_group=max(by_group, key=lambda v: (v.ci95[0], v.loss), default=None),
+        worst=tuple(Worst(index=int(i), truth="", before="", after=f"{metric} {after[i]:.4g}", loss=float(missing[i])) for i in order),
+    )
+
+
+def _worst_values(before: NDArray[Any], after: NDArray[Any], lost: NDArray[Any], metric: str) -> tuple[Worst, ...]:
+    order = np.argsort(-lost, kind="stable")[:SHOWN]
+    return tuple(
+        Worst(index=int(i), truth="", before=f"{metric} {before[i]:.4g}", after=f"{after[i]:.4g}", loss=float(lost[i]))
+        for i in order
+        if lost[i] > 0
+    )
+
+
+def _ruined_check(lost: NDArray[Any], drop: float | None, share: float, unit: str) -> Check | None:
+    """Exact binomial: "the share of samples that lost more than ``drop`` is at most ``share``", which a mean does not show."""
+    if drop is None:
+        return None
+    from scipy import stats as sps
+
+    ruined, n = int((lost > drop).sum()), len(lost)
+    p = float(sps.binom.sf(ruined - 1, n, share / 100))
+    where = f"samples that lost more than {drop:g} {unit}"
+    return Check(name="bad-share", where=where, value=100 * ruined / n, limit=share, unit="% of them", p=p)
 
 
 def trust_text(
@@ -159,6 +241,7 @@ def trust_text(
         mcnemar=mcnemar(all_of_it.lost, all_of_it.gained),
         whole=all_of_it,
         groups=by_group,
+        worst_slice=slices.worst([*by_group, *slices.lengths(was, now, truth)]),
         text=seen,
         worst=worst,
     )

@@ -101,7 +101,10 @@ class Confidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Worst(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the samples that lost most. ``index`` counts from 0 in the data as given; ``png`` is a small picture, base64, or ""."""
+    """One of the samples that lost most. ``index`` counts from 0 in the data as given; ``png`` is a small picture, base64, or "".
+
+    ``views`` are small pictures beside each other, by what they show (input, before, after, truth), where outputs are images.
+    """
 
     index: int
     truth: str
@@ -109,12 +112,13 @@ class Worst(msgspec.Struct, frozen=True, kw_only=True):
     after: str
     loss: float
     png: str = ""
+    views: dict[str, str] = {}
 
 
 class Values(msgspec.Struct, frozen=True, kw_only=True):
     """A number a sample, higher better: means, the loss with its bootstrap 95 % interval (BCa), and how the losses are spread.
 
-    ``quantiles`` of the loss at 0.05, 0.25, 0.5, 0.75, 0.95 and 1.
+    ``quantiles`` of the loss at 0.05, 0.25, 0.5, 0.75, 0.95 and 1. ``name`` says of which part of the samples, "" for all.
     """
 
     metric: str
@@ -126,6 +130,7 @@ class Values(msgspec.Struct, frozen=True, kw_only=True):
     ci95: tuple[float, float]
     p_wilcoxon: float
     quantiles: dict[str, float]
+    name: str = ""
 
 
 class Length(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,7 +168,8 @@ class Enough(msgspec.Struct, frozen=True, kw_only=True):
 class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """The gate's findings. ``ok``: no check failed. ``certified``: no check failed and there were data enough to find a failure.
 
-    What doesn't apply to the task is None or empty. ``later`` holds figures of kinds of damage that are added in other files.
+    ``others`` are further figures of each sample (SSIM), ``group_values`` the first figure in each group, ``worst_group`` the group that
+    lost most. What doesn't apply to the task is None or empty. ``later`` holds figures of kinds of damage that are added in other files.
     """
 
     against: str
@@ -183,6 +189,9 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     calibration: Calibration | None = None
     confidence: Confidence | None = None
     values: Values | None = None
+    others: tuple[Values, ...] = ()
+    group_values: tuple[Values, ...] = ()
+    worst_group: Values | None = None
     text: Text | None = None
     worst: tuple[Worst, ...] = ()
     later: dict[str, Any] = {}

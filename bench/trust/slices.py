@@ -52,6 +52,13 @@ def groups(before: NDArray[Any], after: NDArray[Any], target: NDArray[Any], grou
     return tuple(_correct([_slice(str(g), "group", was[group == g], now[group == g]) for g in np.unique(group)]))
 
 
+def lengths(before: NDArray[Any], after: NDArray[Any], target: NDArray[Any]) -> tuple[Slice, ...]:
+    """Texts by the length of the truth."""
+    was, now, length = before == target, after == target, np.char.str_len(target)
+    found = [(size, length == size) for size in np.unique(length)]
+    return tuple(_correct([_slice(f"{size} characters", "length", was[mine], now[mine]) for size, mine in found]))
+
+
 def worst(known: Sequence[Slice], crossed: Sequence[Slice] = (), least: int = LEAST) -> Slice | None:
     """The slice that lost most, by the lower end of its interval, so that chance in a small one doesn't win.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.errors import DataError
+from ...tasks.samples import alike
 
 if TYPE_CHECKING:
     from ...core.bundle import Bundle
@@ -34,17 +35,17 @@ def draw(count: int, total: int, seed: int) -> list[int]:
 def batches_of(samples: Samples, indices: Sequence[int], bundle: Bundle, size: int = BATCH) -> Iterator[tuple[Any, ...]]:
     """The inputs of some samples as tensors, ``size`` at a time. Where the model's batch is fixed, of its size, and a rest is left out.
 
-    Few samples come in two batches, so that each half can be looked at alone.
+    Few samples come in two batches, so that each half can be looked at alone. Samples that differ in size come size by size.
     """
     import torch
 
     rows = bundle.signature.inputs[0].shape[0] if bundle.signature.inputs[0].shape else 1
     fixed = rows if isinstance(rows, int) else None
     step = fixed or max(1, min(size, (len(indices) + 1) // 2))
-    for start in range(0, len(indices), step):
-        chosen = indices[start : start + step]
+    order = sorted(indices, key=lambda i: str(samples.shape_of(i))) if hasattr(samples, "shape_of") else indices
+    for chosen in alike(samples, order, step):
         if fixed and len(chosen) < fixed:
-            return
+            continue
         inputs, _ = samples.batch(chosen)
         yield tuple(torch.tensor(np.asarray(x)) for x in inputs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,7 @@ def read_image(file: Path) -> NDArray[np.uint8]:
     return image[:, :, None] if image.ndim == 2 else image
 
 
+@functools.lru_cache(1 << 16)
 def image_size(file: Path) -> tuple[int, int]:
     """Height and width as ``read_image`` gives them, from the file's head alone."""
     from PIL import Image
