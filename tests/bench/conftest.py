@@ -156,7 +156,7 @@ class Data:
 class Labels:
     """The least task: top-1 of the first output."""
 
-    name, metric, unit, higher_is_better = "labels", "top1", "%", True
+    name, metric, unit, higher_is_better, truth = "labels", "top1", "%", True, "data"
 
     def score(self, outputs: Any, target: Any) -> Metric:
         right = self.per_sample(outputs, target)
@@ -164,6 +164,9 @@ class Labels:
 
     def per_sample(self, outputs: Any, target: Any) -> np.ndarray:
         return (self.answers(outputs) == target).astype(float)
+
+    def figures(self, outputs: Any, target: Any) -> dict[str, np.ndarray]:
+        return {"top1": self.per_sample(outputs, target)}
 
     def answers(self, outputs: Any) -> np.ndarray:
         return outputs[0].argmax(1)

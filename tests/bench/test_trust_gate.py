@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from packlight.bench.trust import slices
 from packlight.bench.trust.calibration import calibration, confidence, ece, mean_interval, probabilities
 from packlight.bench.trust.certify import certify
-from packlight.bench.trust.gate import trust_labels, trust_text, trust_values
+from packlight.bench.trust.gate import trust_fidelity, trust_labels, trust_text, trust_values
 from packlight.bench.trust.text import text
 from packlight.bench.trust.values import mean_bca, mean_loss_p, values
 from packlight.core.errors import DataError, RecipeError
@@ -196,9 +196,10 @@ def test_values_mean_loss_and_its_limit() -> None:
     before = rng.normal(30, 3, 1200)
     after = before - rng.normal(0.8, 0.5, 1200)
     result = trust_values(before, after, metric="psnr", unit="dB")
-    (check,) = result.checks
+    check, ruined = result.checks
     assert (check.name, check.ok) == ("value-drop", False)
     assert check.value == pytest.approx(0.8, abs=0.05)
+    assert (ruined.name, ruined.ok) == ("bad-share", True)
     assert "psnr" in result.why
     assert "dB" in result.why
     assert result.worst[0].index == int(np.argmax(before - after))
@@ -206,6 +207,49 @@ def test_values_mean_loss_and_its_limit() -> None:
     shares = trust_values(np.full(1000, 0.8), np.full(1000, 0.75), metric="iou", unit="%")
     assert shares.checks[0].value == pytest.approx(5.0)
     assert not shares.ok
+
+
+def test_a_few_ruined_images_are_found_behind_a_good_mean() -> None:
+    rng = np.random.default_rng(4)
+    before = rng.normal(30, 3, 500)
+    after = before + 0.2
+    after[:15] -= 9
+    group = np.where(np.arange(500) < 60, "night", "day")
+    ssim = (np.full(500, 0.9), np.full(500, 0.86))
+    result = trust_values(before, after, metric="psnr", unit="dB", others={"ssim": ssim}, group=group)
+    checks = {c.name: c for c in result.checks if c.name != "group-drop"}
+    assert checks["value-drop"].ok
+    assert not checks["bad-share"].ok
+    assert checks["bad-share"].value == pytest.approx(3.0)
+    assert not checks["ssim-drop"].ok
+    assert [v.name for v in result.group_values] == ["day", "night"]
+    assert result.worst_group is not None
+    assert result.worst_group.name == "night"
+    assert any("group 'night'" in str(c) for c in result.failed)
+    one = before.copy()
+    one[0] -= 20
+    assert trust_values(before, one, metric="psnr", unit="dB").ok  # one of five hundred is no proof of more than one in a hundred
+
+
+def test_few_images_are_not_certified() -> None:
+    before = np.random.default_rng(5).normal(30, 3, 40)
+    result = trust_values(before, before - 0.01, metric="psnr", unit="dB")
+    assert result.ok
+    assert not result.certified
+    assert result.why == "not certified: 40 samples; 100 are needed"
+    assert trust_values(np.tile(before, 3), np.tile(before, 3), metric="psnr", unit="dB").certified
+
+
+def test_generated_images_are_judged_by_their_fidelity() -> None:
+    rng = np.random.default_rng(6)
+    good, bad = rng.normal(32, 3, 300), rng.normal(23, 3, 300)
+    assert trust_fidelity(good, metric="psnr", unit="dB").certified
+    result = trust_fidelity(bad, metric="psnr", unit="dB", others={"ssim": np.full(300, 0.8)})
+    assert not result.ok
+    assert result.failed[0].name == "fidelity"
+    assert result.failed[0].value == pytest.approx(2.0, abs=0.5)
+    assert result.worst[0].index == int(np.argmin(bad))
+    assert trust_fidelity(bad, metric="psnr", unit="dB", limits=TrustLimits(fidelity=20)).ok
 
 
 def test_values_statistics() -> None:

@@ -109,19 +109,19 @@ def test_super_resolution_of_images_that_differ_in_size(tmp_path: Path) -> None:
 
 def test_words_are_read_and_judged_as_text(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    texts = ["".join(random.choice(list(ALPHABET), size=random.integers(1, 5))) for _ in range(60)]
-    x = random.integers(0, 256, (60, 8, 32), dtype=np.uint8)
-    np.savez(tmp_path / "words.npz", x=x, y=np.asarray(texts), hand=np.asarray(["left", "right"] * 30))
+    texts = ["".join(random.choice(list(ALPHABET), size=random.integers(1, 5))) for _ in range(200)]
+    x = random.integers(0, 256, (200, 8, 32), dtype=np.uint8)
+    np.savez(tmp_path / "words.npz", x=x, y=np.asarray(texts), hand=np.asarray(["left", "right"] * 100))
     where = str(tmp_path / "words.npz")
     data = load_data(None, test=where, calib=where)
     result = job(Reader().eval(), data, "recognition", tmp_path / "out", ALPHABET)
     m = int8(result)
     assert m.metric is not None
-    assert (m.metric.name, m.metric.n) == ("word_accuracy", 60)
+    assert (m.metric.name, m.metric.n) == ("word_accuracy", 200)
     gate = m.trust["gate"]  # type: ignore[index]
-    assert gate["text"]["n"] == 60
+    assert gate["text"]["n"] == 200
     assert gate["worst_slice"]["kind"] == "length"
-    assert sum(row["n"] for row in gate["text"]["by_length"]) == 60
+    assert sum(row["n"] for row in gate["text"]["by_length"]) == 200
     judged = trust_files(
         result.folder / "net.fp32.onnx",
         result.folder / "net.int8.onnx",
@@ -146,9 +146,8 @@ def gate_changed(m: Measurement) -> int:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_generator_is_held_against_itself(tmp_path: Path) -> None:
-    net = nn.Sequential(
-        nn.ConvTranspose2d(6, 8, 4, 1), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1), nn.Tanh()
-    ).eval()
+    layers = [nn.ConvTranspose2d(6, 8, 4), nn.ReLU(), nn.ConvTranspose2d(8, 8, 4, 2, 1), nn.ReLU(), nn.ConvTranspose2d(8, 1, 4, 2, 1)]
+    net = nn.Sequential(*layers, nn.Tanh()).eval()
     result = job(net, load_data("latents:6x1x1,n=40"), "generation", tmp_path / "out")
     assert result.report.model.metric is not None
     assert result.report.model.metric.value == 100.0
