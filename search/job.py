@@ -138,12 +138,16 @@ def _reference(job: Job, test: Samples, progress: Progress) -> tuple[Metric, Sid
 
 def _context(job: Job, progress: Progress) -> Context:
     from ..compress.passes import Context
+    from ..tasks.evaluate import outputs_of
 
+    val = job.data.val
+    if job.task.truth == "model" and val is not None:
+        val = with_targets(val, outputs_of(job.bundle, val)[0][0])
     return Context(
         target=job.target,
         task=job.task,
         train=job.data.train,
-        val=job.data.val,
+        val=val,
         calib=job.data.calib,
         teacher=job.bundle,
         seed=job.seed,

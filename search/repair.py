@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from ..core.bundle import Bundle
-from ..core.errors import ContractError, ParityError, RecipeError
+from ..core.errors import ContractError, DataError, ParityError, RecipeError
 from ..core.files import storage_errors
 from ..core.history import Step
 from ..core.progress import Progress, Silent
@@ -181,9 +181,10 @@ class _Repair:
                 subjects, link, samples=self.val, task=self.task, options=self.want.bench, limit=self.count, keep_outputs=True
             )
         worst, lost = scores[0], float("-inf")
+        if all(score.metric is None for score in scores):
+            raise DataError(f"no file can be judged on '{self.val.source}': {scores[0].why}")
         for score in scores:
-            assert score.metric is not None
-            if drop(self.metric, score.metric) > lost:
+            if score.metric is not None and drop(self.metric, score.metric) > lost:
                 worst, lost = score, drop(self.metric, score.metric)
         return Outcome(
             drop=round(lost, 6),

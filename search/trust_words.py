@@ -36,6 +36,16 @@ def lines(result: Trust) -> list[str]:
             f"{v.metric}: {v.before:.4g} -> {v.after:.4g} {v.unit}, lost {v.loss:.4g} (95 % interval {v.ci95[0]:.4g} to {v.ci95[1]:.4g})"
         )
         out.append("  quantiles of the loss: " + ", ".join(f"{100 * float(q):g} % {x:.3g}" for q, x in v.quantiles.items()))
+    for v in result.others:
+        out.append(f"{v.metric}: {v.before:.4f} -> {v.after:.4f}, lost {v.loss:.4f} ({v.ci95[0]:.4f} to {v.ci95[1]:.4f})")
+    if result.group_values:
+        out.append("groups:")
+        out += [
+            f"  {v.name:<16} {v.n:>6,}  {v.before:.4g} -> {v.after:.4g} {v.unit}, lost {v.loss:.4g} ({v.ci95[0]:.4g} to {v.ci95[1]:.4g})"
+            for v in result.group_values
+        ]
+    if result.worst_group is not None:
+        out.append(f"worst group: '{result.worst_group.name}'")
     if result.text is not None:
         t = result.text
         out.append(
