@@ -41,7 +41,7 @@ def bench(**options: Any) -> None:
     from ..bench.render.table import table
     from ..core.files import refuse_existing, staged_file
     from ..search.bench import bench_files
-    from .console import Console, show
+    from .console import Console, gate_failed, show
     from .inputs import PREPROCESS_OPTIONS
     from .options import read_alphabet, read_preprocess
 
@@ -77,6 +77,9 @@ def bench(**options: Any) -> None:
         stage.write_bytes(text)
     if options["as_json"]:
         click.echo(text.decode(), nl=False)
-        return
-    show(table(report))
-    click.echo(f"report: {options['out']}")
+    else:
+        show(table(report))
+        click.echo(f"report: {options['out']}")
+    failed = next((g for g in report.gates if not g.ok), None)
+    if failed is not None:
+        gate_failed(f"gate '{failed.name}' was not met ({failed.file}): {failed.why}; the report is '{options['out']}'", options["as_json"])

@@ -113,6 +113,21 @@ class Throughput(msgspec.Struct, frozen=True, kw_only=True):
     values_s: tuple[float, ...] = ()
 
 
+class Kernels(msgspec.Struct, frozen=True, kw_only=True):
+    """An integer file by this CPU's integer kernels against the same file computed as written, in float, over ``samples`` inputs.
+
+    ``gap_db``: how much nearer to the float file the latter is (None: no float file beside it); ``between_db``: SQNR between the two (None:
+    equal); ``changed``: share of answers that differ.
+    """
+
+    gap_db: float | None
+    between_db: float | None
+    changed: float | None
+    samples: int
+    ok: bool
+    why: str = ""
+
+
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     """One artifact in one runtime, measured."""
 
@@ -133,6 +148,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     metric: Metric | None = None
     speedup: Speedup | None = None
     trust: dict[str, Any] | None = None
+    kernels: Kernels | None = None
     recommended: bool = False
     notes: tuple[str, ...] = ()
     why: dict[str, str] = {}

@@ -20,6 +20,7 @@ from ..core.files import inside, sha256, storage_errors
 from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
+from .integer import require_integer
 from .prove import prove, references
 from .there import coverage, require_whole, runs_there
 
@@ -73,6 +74,8 @@ def export_bundle(
             known_there = coverage(Path(stage) / written.file, one.name, options.precision, target)
             if strict_target:
                 require_whole(written.file, target, known_there)
+            if options.precision == "int8":
+                require_integer(written.file, one.name, bundle, written.ops)
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known)
             notes = (*written.notes, *refused, *(n for c in known_there for n in c.notes()), *told, *filter(None, [known.told]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)

@@ -14,6 +14,7 @@ from ..core.artifact import Artifact, Manifest
 from ..core.errors import DataError, InputError, LacksError
 from ..core.progress import Progress
 from ..core.report import Measurement, Model, Report
+from .kernels import check_kernels, kernel_gates, target_of, with_kernels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +74,8 @@ def bench_files(
                 samples = _against_float(subjects, link, samples, job, options, progress)
             scores = score_artifacts(subjects, link, samples=samples, task=job, options=options, progress=progress)
             measured = with_scores(measured, scores)
+            if device == "local":
+                measured = with_kernels(measured, check_kernels(subjects, samples, job))
             if device != "local":
                 measured = _with_differences(measured, subjects, scores, samples, job, options, progress)
     notes = result.notes if samples is not None else (*result.notes, "inputs are noise: no --data was given, so accuracy was not measured")
@@ -90,6 +93,7 @@ def _report(first: Artifact, bench: Bench, task: str | None, seed: int) -> Repor
         target=first.target,
         environment=bench.environment,
         artifacts=bench.measurements,
+        gates=kernel_gates(bench.measurements, target_of(first.target)),
         history=first.history,
         notes=bench.notes,
         seed=seed,

@@ -28,6 +28,7 @@ from ..core.report import Measurement, Metric, Model, Report
 from ..tasks.samples import gather_targets, with_targets
 from .formats import folded, subjects_here
 from .judge import Judgement, Limits, judge
+from .kernels import check_kernels, kernel_gates, with_kernels
 from .trust import trust_gates, with_trust
 from .trust_gate import Side, side_of
 from .trust_limits import for_drop
@@ -254,14 +255,15 @@ def _measure(
         names=job.bundle.labels or test.classes,
         seed=job.seed,
     )
-    return list(measured), bench
+    progress.say("integer kernels against the same files in float")
+    return list(with_kernels(measured, check_kernels(subjects, test, job.task))), bench
 
 
 def _judge(job: Job, measured: list[Measurement], baselines: frozenset[str], reference: Metric) -> Judgement:
     """The limits, and what compression broke where the recipe has a [trust] table (else it is only reported)."""
     judged = judge(measured, baselines, reference, job.limits)
     gates = trust_gates(judged.artifacts, baselines) if job.recipe.trust is not None else []
-    return dataclasses.replace(judged, gates=(*judged.gates, *gates))
+    return dataclasses.replace(judged, gates=(*judged.gates, *gates, *kernel_gates(judged.artifacts, job.target)))
 
 
 def _report(job: Job, stages: Stages, reference: Metric, judged: Judgement, baselines: list[Artifact], bench: Bench) -> Report:

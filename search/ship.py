@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ..targets.target import Target
     from ..tasks.samples import Samples
 
-GATES = ("certified", "max-drop", "max-latency", "min-speedup", "parity", "report", "trust")
+GATES = ("certified", "max-drop", "max-latency", "min-speedup", "parity", "report", "saturation", "trust")
 IMAGES = 4
 
 

@@ -30,7 +30,7 @@ def samples(rows: Any) -> Any:
 
 def test_an_artifact_says_everything(captured: Any, samples: Any, target: Target, tmp_path: Path) -> None:
     bundle = captured("superres").replace(task="restoration")
-    artifacts = run.run.export_bundle(bundle, tmp_path, ["onnx", "openvino"], Options(), target, samples)
+    artifacts = run.export_bundle(bundle, tmp_path, ["onnx", "openvino"], Options(), target, samples)
     assert [a.file for a in artifacts] == ["superres.fp32.onnx", "superres.fp32.xml"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["superres.fp32.bin", "superres.fp32.onnx", "superres.fp32.xml"]
     for artifact in artifacts:
