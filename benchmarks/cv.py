@@ -91,16 +91,20 @@ def families() -> dict[str, list[str]]:
 
 
 def construct(name: str, size: list[int] | None) -> nn.Module:
-    """The module with random weights, for inputs of height and width ``size`` where it asks."""
+    """The module with random weights, for inputs of height and width ``size`` where it asks; pose nets give heat maps, as decoding them to
+    joints is a loop over values that no format holds."""
     from pytorchcv import model_provider
 
     families()
-    try:
-        return model_provider._models[name](pretrained=False, **({"in_size": tuple(size)} if size else {}))
-    except TypeError as error:
-        if "in_size" not in str(error):
-            raise
-        return model_provider._models[name](pretrained=False)
+    asked: dict[str, Any] = {"return_heatmap": True, **({"in_size": tuple(size)} if size else {})}
+    while True:
+        try:
+            return model_provider._models[name](pretrained=False, **asked)
+        except TypeError as error:
+            strange = [key for key in asked if f"'{key}'" in str(error)]
+            if not strange:
+                raise
+            del asked[strange[0]]
 
 
 def make(entry: dict[str, Any], seed: int = 0) -> nn.Module:
