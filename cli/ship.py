@@ -18,7 +18,8 @@ from . import options as o
 @click.option("--target", metavar="TARGET", help="Ship what this profile wants [the one that DIR was made for].")
 @click.option("--allow", multiple=True, metavar="GATE", help="Override a gate that failed, by its name; the bundle says so.")
 @click.option("--data", metavar="DATA", help="Golden images come from here [made up].")
-@click.option("--alphabet", default="", metavar="CHARS", help="For text models (CTC): the characters, the blank being class 0.")
+@click.option("--degrade", metavar="HOW", help="Makes the golden images of DATA worse first, as 'packlight compress' does.")
+@click.option("--alphabet", default="", metavar="CHARS", help="For text models (CTC): the characters [the model's labels].")
 @click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names for the classes, one a line [the model's own].")
 @click.option("--licence", "spdx", default="not stated", metavar="SPDX", help="The model's licence.")
 @click.option("--attribution", default="", metavar="TEXT", help="Whom to name.")
@@ -49,6 +50,7 @@ def ship(**options: Any) -> None:
         target=options["target"],
         allow=options["allow"],
         data=options["data"],
+        degrade=options["degrade"],
         preprocess=spec,
         alphabet=options["alphabet"],
         labels=read_lines(options["labels"]) if options["labels"] else (),

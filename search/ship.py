@@ -23,6 +23,7 @@ from ..export.parity import judge as judge_parity
 from ..export.ship.archive import pack
 from ..export.ship.golden import Picture, pictures
 from ..export.ship.packages import load_builders
+from ..export.ship.postprocess import Postprocess, text_of
 from ..export.ship.spec import Licence, Override, Provenance, Ship, Trusted
 from ..export.ship.write import Plan, write_bundle
 from .runner import Here, why_not_here
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 GATES = ("certified", "max-drop", "max-latency", "min-speedup", "parity", "report", "saturation", "trust")
 IMAGES = 4
+SIDE = 32
+"""The side of golden pictures for models that take any size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Order:
     target: str | None = None
     allow: tuple[str, ...] = ()
     data: str | None = None
+    degrade: str | None = None
     preprocess: Preprocess | None = None
     alphabet: str = ""
     labels: tuple[str, ...] = ()
@@ -247,18 +251,19 @@ def _plan(
     if order.preprocess is not None and first.preprocess not in (None, order.preprocess):
         notes = (*notes, "the preprocessing was given by hand: the files were measured with another")
     shots, tensors, told = _inputs(order, spec, first)
+    labels, post = _postprocess(order, first, _labels(order, first))
     return Plan(
         name=first.model,
         source=order.folder,
         artifacts=artifacts,
         runtimes=runtimes,
         platforms=chosen,
-        labels=_labels(order, first),
+        labels=labels,
+        post=post,
         preprocess=spec if shots else None,
         task=first.task,
         pictures=shots,
         tensors=tensors,
-        alphabet=order.alphabet,
         gates=judged.gates,
         overrides=overrides,
         trust=judged.trust,
@@ -274,6 +279,23 @@ def _plan(
         report=judged.report,
         notes=(*notes, *told),
     )
+
+
+def _postprocess(order: Order, artifact: Artifact, labels: tuple[str, ...]) -> tuple[tuple[str, ...], Postprocess | None]:
+    """The labels that an app shows, and what the task says of the outputs; None where the outputs themselves tell (export/ship)."""
+    from ..tasks.generation import Generation
+    from ..tasks.load import load_task
+    from ..tasks.recognition import Recognition
+    from ..tasks.restoration import Restoration
+
+    task = load_task(artifact.task, labels) if artifact.task else None
+    blank = task.settings.blank if isinstance(task, Recognition) else 0
+    alphabet = order.alphabet or ("".join(labels) if isinstance(task, Recognition) else "")
+    if alphabet:
+        return (), text_of(artifact.signature, alphabet, blank)
+    if isinstance(task, Restoration | Generation):
+        return (), Postprocess(kind="image", range=(task.settings.low, task.settings.high))
+    return labels, None
 
 
 def _labels(order: Order, artifact: Artifact) -> tuple[str, ...]:
@@ -301,7 +323,8 @@ def _inputs(
     """Golden inputs from the data, else made up: pictures where the model reads images with a known preprocessing, else plain numbers."""
     samples = _samples(order, spec)
     if samples is not None and spec is not None and (images := _images(samples)):
-        return tuple(pictures(images)), (), ()
+        images, told = _small(images, spec, artifact)
+        return tuple(pictures(images)), (), told
     if samples is not None:
         rows = [samples.batch([i])[0] for i in _spread(samples, IMAGES)]
         return (), tuple(tuple(r) for r in rows), ("golden inputs are the model's own numbers: the data hold no images",)
@@ -316,13 +339,26 @@ def _samples(order: Order, spec: Preprocess | None) -> Samples | None:
         return None
     from ..tasks.data.load import load_data
 
-    splits = load_data(order.data, preprocess=spec, seed=order.seed)
+    splits = load_data(order.data, preprocess=spec, seed=order.seed, degrade=order.degrade)
     return splits.test or splits.val or splits.train
 
 
 def _images(samples: Samples) -> list[NDArray[Any]]:
     found = [samples.raw(i) for i in _spread(samples, IMAGES)]
     return [f for f in found if f is not None]
+
+
+def _small(images: list[NDArray[Any]], spec: Preprocess, artifact: Artifact) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
+    """Where the model takes pictures of any size, its golden outputs are as large as they: the middle of each is enough."""
+    door = artifact.signature.inputs[0]
+    free = len(door.shape) == 4 and any(isinstance(s, str) for s in (door.shape[1:3] if door.layout == "NHWC" else door.shape[2:]))
+    if not free or spec.size is not None or spec.crop is not None or all(max(i.shape[:2]) <= SIDE for i in images):
+        return images, ()
+    cut = []
+    for image in images:
+        top, left = max(0, image.shape[0] - SIDE) // 2, max(0, image.shape[1] - SIDE) // 2
+        cut.append(image[top : top + SIDE, left : left + SIDE])
+    return cut, (f"golden pictures are the middle {SIDE}x{SIDE} of the data's: the model takes any size",)
 
 
 def _spread(samples: Samples, count: int) -> list[int]:
@@ -344,7 +380,7 @@ def _made_up(spec: Preprocess, artifact: Artifact, seed: int) -> list[NDArray[An
     """Smooth pictures with some noise, a little larger than what the model reads."""
     import numpy as np
 
-    size = spec.size if isinstance(spec.size, tuple) else (spec.size or 64, spec.size or 64)
+    size = spec.size if isinstance(spec.size, tuple) else (spec.size or SIDE, spec.size or SIDE)
     rng = np.random.default_rng(seed)
     out = []
     for i in range(IMAGES):

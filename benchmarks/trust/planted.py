@@ -13,8 +13,11 @@ OUT is what ``packlight compress`` wrote for ResNet-20 with the recipe int8 and 
 from __future__ import annotations
 
 import argparse
+import datetime
+import platform
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +49,8 @@ def main() -> None:
     session = open_session(file, "onnxruntime")
     after = np.concatenate([session.run(images[i : i + 500])[0] for i in range(0, len(images), 500)]).astype(np.float64)
     print("# The gate on planted damage and on none\n")
+    told = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "numpy", "scipy"))
+    print(f"Made on {datetime.date.today()}, {platform.machine()} {platform.system()}, Python {platform.python_version()}, {told}.")
     print(f"ResNet-20, CIFAR-10 test set (10,000 images), {SEEDS} seeds;", end=" ")
     print(f"float {accuracy(before, truth):.2f} %, int8 {accuracy(after, truth):.2f} %.", end=" ")
     print("Limits: 1 point for the whole, for a class and for the errors that involve it, 2 points of calibration error;", end=" ")

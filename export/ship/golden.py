@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...core.preprocess import Preprocess, geometry, preprocess
-from ...core.tensor import TensorSpec, from_door, to_door
+from ...core.tensor import TensorSpec, from_door, rows_axis, to_door
 from .postprocess import Answer, Postprocess, answer
 from .spec import Golden, Run, Stage
 
@@ -185,8 +185,7 @@ def logical_output(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     import numpy as np
 
     logical = from_door(value, spec)
-    axis = spec.shape.index("batch") if "batch" in spec.shape else 0
-    return np.take(logical, [0], axis=axis) if logical.ndim else logical
+    return np.take(logical, [0], axis=rows_axis(spec)) if logical.ndim else logical
 
 
 def output_tolerances(outputs: Sequence[Sequence[NDArray[Any]]], precision: str, signature: Sequence[TensorSpec]) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ class Postprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     - "labels": the class with the highest score; its probability is the score itself, or its softmax where ``scores`` is "logits".
     - "text": CTC, greedy: the best class of every step, repeats dropped, then ``blank``; class k is ``alphabet[k - (k > blank)]``.
-      Steps lie along the axis that is neither the batch nor the last.
+      Steps lie along the axis that is neither the rows' (samples) nor the last.
     - "image": NCHW values in ``range`` become 8 bits: clip, scale to [0, 255], round half to even.
     - "raw": the numbers as they are.
     """
@@ -44,17 +44,22 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     decided: bool = True
 
 
-def guess(
-    signature: Signature, labels: Sequence[str], task: str | None, outputs: Sequence[NDArray[Any]], alphabet: str = ""
-) -> Postprocess:
-    """The usual specification for a signature: scores (batch, classes), CTC steps where an ``alphabet`` is given, images, else raw."""
+def text_of(signature: Signature, alphabet: str, blank: int = 0) -> Postprocess:
+    """CTC over the last axis of the first output; DataError where the alphabet doesn't fit, or one of its characters takes two
+    places in some of the languages."""
+    first = signature.outputs[0]
+    if len(first.shape) != 3 or first.shape[2] != len(alphabet) + 1:
+        raise DataError(f"text needs steps and {len(alphabet) + 1} classes (the alphabet and the blank); the first output is {first}")
+    if wide := [c for c in alphabet if ord(c) > 0xFFFF]:
+        raise DataError(f"character '{wide[0]}' of the alphabet is beyond 16 bits; the packages can't index it")
+    return Postprocess(kind="text", alphabet=alphabet, blank=blank)
+
+
+def guess(signature: Signature, labels: Sequence[str], task: str | None, outputs: Sequence[NDArray[Any]]) -> Postprocess:
+    """The usual specification for a signature: scores (batch, classes), images, else raw."""
     import numpy as np
 
     first = signature.outputs[0]
-    if alphabet and len(first.shape) == 3:
-        if first.shape[2] != len(alphabet) + 1:
-            raise DataError(f"the alphabet has {len(alphabet)} characters; {first} has room for {int(first.shape[2]) - 1} and the blank")
-        return Postprocess(kind="text", alphabet=alphabet)
     if len(first.shape) == 2 and (labels or task == "classification"):
         rows = np.asarray(outputs[0], np.float64)
         sums = bool(rows.size) and rows.min() >= 0 and np.allclose(rows.sum(-1), 1, atol=1e-3)

@@ -34,7 +34,7 @@ class Plan:
 
     ``artifacts`` lie in ``source``; ``runtimes`` names the runtime here that makes each one's golden outputs. ``pictures`` are the golden
     images, or ``tensors`` (one tuple of rows a golden input) where the model reads plain numbers. ``platforms`` maps each package to
-    the artifacts it runs. ``proofs`` says in words what is proven of each package.
+    the artifacts it runs. ``post`` None lets the outputs tell what an app does with them.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Plan:
     task: str | None
     pictures: tuple[Picture, ...] = ()
     tensors: tuple[tuple[Any, ...], ...] = ()
-    alphabet: str = ""
+    post: Postprocess | None = None
     gates: tuple[Gate, ...] = ()
     overrides: tuple[Override, ...] = ()
     trust: Trusted = dataclasses.field(default_factory=lambda: Trusted(certified=False, why="not judged"))
@@ -122,7 +122,7 @@ def _goldens(plan: Plan, folder: Path, runner: Runner, progress: Progress) -> tu
     if not kept:
         raise DataError(f"no golden input could be run: {notes[0] if notes else 'none was given'}")
     first = plan.artifacts[0]
-    post = guess(first.signature, plan.labels, plan.task, _joined([o[first.file][1] for o in outputs]), plan.alphabet)
+    post = plan.post or guess(first.signature, plan.labels, plan.task, _joined([o[first.file][1] for o in outputs]))
     goldens = [golden for golden, _ in kept]
     for artifact in plan.artifacts:
         mine = [o[artifact.file] for o in outputs]

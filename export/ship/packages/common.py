@@ -14,7 +14,7 @@ import msgspec
 from ....core.artifact import Artifact
 from ....core.errors import InputError
 from ....core.files import inside
-from ....core.tensor import TensorSpec
+from ....core.tensor import TensorSpec, rows_axis
 from ..spec import Golden, Ship, Stage
 
 
@@ -34,11 +34,11 @@ def figures(spec: TensorSpec, types: Mapping[str, str], who: str) -> Figures:
     """The figures of a door, its type in the words of ``types``; InputError where ``who`` doesn't know the type."""
     if spec.dtype not in types:
         raise InputError(f"door '{spec.name}' is {spec.dtype}; {who} knows {', '.join(types)}")
-    rows = spec.shape[0] if spec.shape and isinstance(spec.shape[0], int) else 1
-    axis = spec.shape.index("batch") if "batch" in spec.shape else 0
+    axis = rows_axis(spec)
+    rows = spec.shape[axis] if spec.shape else 1
     q = spec.quantization
     scale, zero = (q.scale, q.zero_point) if q else (1.0, 0)
-    return Figures(types[spec.dtype], spec.layout == "NHWC", axis, rows, float(scale), zero)
+    return Figures(types[spec.dtype], spec.layout == "NHWC", axis, rows if isinstance(rows, int) else 1, float(scale), zero)
 
 
 def app_spec(ship: Ship, artifact: Artifact) -> dict[str, Any]:
@@ -119,9 +119,9 @@ def inline(text: str) -> str:
     return " ".join(re.sub(r"[^\w .,:;()+/-]", " ", text).split())
 
 
-def _door(spec: Any) -> dict[str, Any]:
-    door: dict[str, Any] = msgspec.to_builtins(spec)
-    return door
+def _door(spec: TensorSpec) -> dict[str, Any]:
+    """``rows`` is the axis that counts samples, said in any case."""
+    return {**msgspec.to_builtins(spec), "rows": rows_axis(spec)}
 
 
 def _golden(golden: Golden, artifact: Artifact) -> dict[str, Any] | None:

@@ -33,11 +33,16 @@ def write_cpp(ship: Ship, artifact: Artifact, home: Path, data: str) -> None:
         "output_count": str(len(artifact.signature.outputs)),
         "answer_output": str(ship.postprocess.output),
         "labels": ", ".join(quoted(label) for label in ship.labels) if ship.postprocess.kind == "labels" else "",
+        "kind": ship.postprocess.kind.upper(),
+        "alphabet": ", ".join(quoted(character) for character in ship.postprocess.alphabet),
+        "blank": str(ship.postprocess.blank),
+        "low": repr(float(ship.postprocess.range[0])),
+        "high": repr(float(ship.postprocess.range[1])),
         "logits": str(ship.postprocess.scores == "logits").lower(),
         "goldens": "\n".join(row for golden in ship.goldens if (row := _golden(golden, artifact, ship))),
         **preprocessing(ship.preprocess),
     }
-    for name in ("CMakeLists.txt", "main.cpp", "model.hpp", "ort_c.h", "preprocess.hpp", "spec.hpp"):
+    for name in ("CMakeLists.txt", "main.cpp", "model.hpp", "ort_c.h", "postprocess.hpp", "preprocess.hpp", "spec.hpp"):
         write(home / name, fill(f"linux/cpp/{name}", values))
 
 
@@ -63,7 +68,7 @@ def door(spec: TensorSpec) -> str:
     """A Door of spec.hpp."""
     d = figures(spec, TYPES, "the C++ example")
     kind = f"ONNX_TENSOR_ELEMENT_DATA_TYPE_{d.kind}"
-    return f"{{{quoted(spec.name)}, {kind}, {str(d.nhwc).lower()}, {d.rows}, {d.scale!r}f, {d.zero}}}"
+    return f"{{{quoted(spec.name)}, {kind}, {str(d.nhwc).lower()}, {d.axis}, {d.rows}, {d.scale!r}f, {d.zero}}}"
 
 
 def quoted(text: str) -> str:
@@ -77,10 +82,11 @@ def _golden(golden: Golden, artifact: Artifact, ship: Ship) -> str:
     if run is None or golden.raw is None or golden.pixels is None:
         return ""
     height, width, channels = golden.raw.shape
-    label = run.answer.label if run.answer.decided and ship.postprocess.kind == "labels" else ""
+    words = {"labels": run.answer.label, "text": run.answer.text}.get(ship.postprocess.kind)
+    answer = quoted(words) if run.answer.decided and words is not None else "nullptr"
     outputs = ", ".join(f"{{{quoted(o.file)}, {o.tolerance!r}}}" for o in run.outputs)
     pixels, first = golden.pixels, run.doors[0]
     return (
-        f"    {{{quoted(golden.name)}, {quoted(golden.raw.file)}, {quoted(label)}, {height}, {width}, {channels}, {golden.orientation}, "
+        f"    {{{quoted(golden.name)}, {quoted(golden.raw.file)}, {answer}, {height}, {width}, {channels}, {golden.orientation}, "
         f"{{{quoted(pixels.file)}, {pixels.tolerance!r}}}, {{{quoted(first.file)}, {first.tolerance!r}}}, {{{outputs}}}}},"
     )
