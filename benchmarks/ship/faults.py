@@ -29,7 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
-from faults import FAULTS, HOSTILE, Fault, hostile, named, planted
+from planting import FAULTS, HOSTILE, Fault, hostile, named, planted
 
 from packlight.core.errors import InputError
 from packlight.core.progress import Silent

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shipping
-from faults import FAULTS, HOSTILE, Fault, Plant, a_byte_of_the_model, channel_order, flip, hostile, mean, named, planted
+from planting import FAULTS, HOSTILE, Fault, Plant, a_byte_of_the_model, channel_order, flip, hostile, mean, named, planted
 
 from packlight.cli.main import main
 from packlight.core.artifact import Manifest
