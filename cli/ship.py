@@ -19,7 +19,7 @@ from . import options as o
 @click.option("--allow", multiple=True, metavar="GATE", help="Override a gate that failed, by its name; the bundle says so.")
 @click.option("--data", metavar="DATA", help="Golden images come from here [made up].")
 @click.option("--degrade", metavar="HOW", help="Makes the golden images of DATA worse first, as 'packlight compress' does.")
-@click.option("--alphabet", default="", metavar="CHARS", help="For text models (CTC): the characters [the model's labels].")
+@click.option("--alphabet", metavar="CHARS", help="For text models (CTC): the characters, or @FILE [the model's labels].")
 @click.option("--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names for the classes, one a line [the model's own].")
 @click.option("--licence", "spdx", default="not stated", metavar="SPDX", help="The model's licence.")
 @click.option("--attribution", default="", metavar="TEXT", help="Whom to name.")
@@ -38,7 +38,7 @@ def ship(**options: Any) -> None:
     from ..search.ship import ship as run
     from .console import Console
     from .inputs import PREPROCESS_OPTIONS
-    from .options import read_lines, read_preprocess
+    from .options import read_alphabet, read_lines, read_preprocess
 
     spec = read_preprocess(**{key: options.pop(key) for key in PREPROCESS_OPTIONS})
     order = Order(
@@ -52,7 +52,7 @@ def ship(**options: Any) -> None:
         data=options["data"],
         degrade=options["degrade"],
         preprocess=spec,
-        alphabet=options["alphabet"],
+        alphabet="".join(read_alphabet(options["alphabet"])),
         labels=read_lines(options["labels"]) if options["labels"] else (),
         licence=Licence(spdx=options["spdx"], attribution=options["attribution"], source=options["source"]),
         seed=options["seed"],
