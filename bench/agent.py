@@ -11,11 +11,11 @@ PLAN (all paths relative to its folder)::
 
     {"schema": 1, "runtime": "onnxruntime", "file": "m.onnx", "sha256": {"m.onnx": "..."}, "provider": "",
      "threads": 1, "affinity": null, "inputs": [{"file": "x.npy", "axis": 0}], "outputs": [{"axis": 0}],
-     "rows": 1, "options": {}, "session": "id", "exclusive": true, "wait_s": 600, "idle_s": 3600}
+     "rows": 1, "options": {}, "exclusive": true, "wait_s": 600, "idle_s": 3600}
 
 ``inputs`` are arrays as the file's doors want them; ``axis`` is the batch axis, ``rows`` how many rows one timed inference takes.
 The inputs may have more rows than that: inference i takes the i-th group, round and round. An ``exclusive`` agent waits up to
-``wait_s`` for a bench of another ``session`` on this device to end (saying ``busy``). ``threads`` 0 is all cores.
+``wait_s`` for a bench of another session on this device to end (saying ``busy``). ``threads`` 0 is all cores.
 
 First it says ``hello`` (versions and device), then ``ready`` (load and first inference). Then it obeys one command a line on stdin::
 
@@ -28,7 +28,7 @@ First it says ``hello`` (versions and device), then ``ready`` (load and first in
     {"cmd": "memory"}                                 -> {"event": "memory", "peak_bytes": ..., "maker": {...}}
     {"cmd": "state"}, {"cmd": "quit"}
 
-What goes wrong is one ``error`` line with its kind ("lacks", "artifact", "input", "storage", "runtime", "busy", "plan"), then exit
+What goes wrong is one ``error`` line with its kind ("lacks", "artifact", "input", "storage", "runtime", "busy", "clock", "plan"), then exit
 code 1. When stdin closes without ``quit``, or nothing is said for ``idle_s``, the host is gone: the agent ends, and removes its
 session folder if that holds the marker ``.packlight-root``. SIGTERM and SIGINT end it at once.
 """
@@ -677,43 +677,66 @@ def look() -> Dict[str, Any]:
 
 
 class Lock:
-    """One bench at a time on a device. Agents of the same session share it; it goes with the process that holds it."""
+    """One bench at a time on a device. Agents of the same session share it; it goes with the process that holds it, and leaves no file.
 
-    def __init__(self, session: str, wait_s: float, say: Callable[..., None]) -> None:
-        import tempfile
+    It is a lock on the folder /tmp itself (on a phone /data/local/tmp; PACKLIGHT_LOCK names another). Who holds it for a session is
+    written into the session's own folder.
+    """
 
+    def __init__(self, root: str, wait_s: float, say: Callable[..., None]) -> None:
         try:
             import fcntl
         except ImportError:
             return  # no such locks on this system
-        name = "packlight-bench-%d.lock" % (os.getuid() if hasattr(os, "getuid") else 0)
+        places = (os.environ.get("PACKLIGHT_LOCK", ""), "/tmp", "/data/local/tmp")
+        place = next((p for p in places if p and os.path.isdir(p)), None)
+        if place is None:
+            return
         try:
-            self.file = open(os.path.join(tempfile.gettempdir(), name), "a+")  # noqa: SIM115  held to the end
+            self.handle = os.open(place, os.O_RDONLY)  # held to the end
         except OSError:
             return
+        mark = os.path.join(root, ".bench")
         end, told = time.monotonic() + wait_s, 0.0
         while True:
             try:
-                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self.file.seek(0)
-                holder = self.file.read(200).strip()
-                if holder.split(" ")[0] == session:
+                fcntl.flock(self.handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    return  # this file system locks no folders
+                if running(number(mark) if not ROOT else None):
                     return
                 if time.monotonic() >= end:
-                    told_holder = holder.split(" ")[-1] or "unknown"
-                    raise AgentError(
-                        "busy", "another bench (process %s) runs on this device; wait for it or stop it" % told_holder
-                    ) from None
+                    who = "process %s" % holder(self.handle)
+                    raise AgentError("busy", "another bench (%s) runs on this device; wait for it or stop it" % who) from None
                 if time.monotonic() - told > 2:
                     told = time.monotonic()
-                    say("busy", holder=holder)
+                    say("busy", holder=holder(self.handle))
                 time.sleep(0.1)
                 continue
-            self.file.truncate(0)
-            self.file.write("%s %d" % (session, os.getpid()))
-            self.file.flush()
+            with open(mark, "w") as file:
+                file.write(str(os.getpid()))
             return
+
+
+def running(pid: Optional[int]) -> bool:
+    """Whether there is such a process."""
+    if pid is None:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def holder(handle: int) -> str:
+    """The process that holds the lock on an open folder, as /proc/locks has it; "unknown" where it doesn't tell."""
+    where = re.compile(r"FLOCK\s+ADVISORY\s+WRITE\s+(\d+)\s+\S+:%d\s" % os.fstat(handle).st_ino)
+    found = where.search(text("/proc/locks") or "")
+    return found.group(1) if found else "unknown"
 
 
 class Agent:
@@ -729,7 +752,7 @@ class Agent:
         if plan["runtime"] not in RUNTIMES:
             raise AgentError("plan", "unknown runtime '%s'; known: %s" % (plan["runtime"], ", ".join(sorted(RUNTIMES))))
         self.pin()
-        self.lock = Lock(str(plan.get("session")), float(plan.get("wait_s", 600)), say) if plan.get("exclusive") else None
+        self.lock = Lock(session_folder(os.getcwd()) or os.getcwd(), float(plan.get("wait_s", 600)), say) if plan.get("exclusive") else None
         plan["threads"] = int(plan["threads"]) or cores() or 1  # 0 is all there are
         start = time.perf_counter()
         version = import_runtime(plan["runtime"])
@@ -813,6 +836,8 @@ class Agent:
         finally:
             if enabled:
                 gc.enable()
+        if min(out, default=0.0) < 0:
+            raise AgentError("clock", "the device's clock went backwards during a run, so its times can't be trusted; run again")
         return out
 
     def warm(self, max_s: float = 10.0, max_runs: int = 100000) -> None:
@@ -884,6 +909,7 @@ class Agent:
                 if len(files) <= index:
                     shape = (count, *result.shape[1:])
                     files.append(np.lib.format.open_memmap("%s_%d.npy" % (to, index), mode="w+", dtype=result.dtype, shape=shape))
+                    reserve("%s_%d.npy" % (to, index))
                 if result.shape[1:] != files[index].shape[1:]:
                     raise AgentError("input", "output %d changes its shape from batch to batch" % index)
                 files[index][start : min(start + rows, count)] = result[: count - start]
@@ -915,6 +941,13 @@ def sha256(path: str) -> str:
     return digest.hexdigest()
 
 
+def reserve(path: str) -> None:
+    """Gives a sparse file its place on the disk, so that a full disk is an error here and not a crash where the file is written."""
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, os.path.getsize(path)))
+
+
 def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:300]
@@ -933,13 +966,17 @@ def classify(error: BaseException) -> Tuple[str, str]:
     return "runtime", "%s: %s" % (type(error).__name__, first_line(error))
 
 
+def session_folder(home: str) -> Optional[str]:
+    """The folder around ``home`` that is marked as ours."""
+    return next((f for f in (home, os.path.dirname(home)) if os.path.isfile(os.path.join(f, MARKER))), None)
+
+
 def leave(home: str) -> None:
     """Removes the session folder that holds ``home``, when it is marked as ours."""
-    for candidate in (home, os.path.dirname(home)):
-        if os.path.isfile(os.path.join(candidate, MARKER)):
-            os.chdir("/")
-            shutil.rmtree(candidate, ignore_errors=True)
-            return
+    root = session_folder(home)
+    if root is not None:
+        os.chdir("/")
+        shutil.rmtree(root, ignore_errors=True)
 
 
 def main(argv: List[str]) -> int:

@@ -6,6 +6,7 @@ It speaks to a Link and can't tell one kind from another. Raw seconds come back;
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from ..core.errors import TargetError
 from ..core.files import storage_errors
 from ..core.progress import Progress, Silent
 from ..core.report import Environment, Latency, Measurement, Memory, Speedup
@@ -26,6 +28,7 @@ LATENCY_ROWS = 32
 BUSY = 0.10  # above this share of waiting for a CPU other work on the device is a part of what is measured
 SLOW_S = 0.05  # an inference so long that cold caches don't show in it
 INPUT_RAILS = ("VDD_IN", "POM_5V_IN")  # a Jetson's input: the other rails are a part of it
+CLOCK_SLACK_S = 1.0
 EMULATED = "the device is emulated; its wall time says nothing about the real one"
 
 
@@ -143,12 +146,24 @@ def _time(
         for index in order:
             one = timed[index]
             settle_s = options.settle_s if _typical_s(one) < SLOW_S else 0.0
+            began = time.monotonic()
             answer = sessions[index].ask("run", runs=plan.runs[index], settle_s=settle_s)
+            _check_clock(one, answer, time.monotonic() - began)
             one.launches[-1].append(answer["values_s"])
             one.settling += answer["settle_values_s"]
             one.states += [answer["before"], answer["state"]]
             if journal is not None:
                 _keep(journal, {"file": one.subject.label, "launch": number, "round": step, **answer})
+
+
+def _check_clock(one: Timed, answer: dict[str, Any], here_s: float) -> None:
+    """A block can't have taken longer there than its question and answer took here."""
+    there_s = sum(answer["values_s"]) + sum(answer["settle_values_s"])
+    if one.hello.get("clock") == "perf_counter" and there_s > here_s + CLOCK_SLACK_S:
+        raise TargetError(
+            f"the device's clock jumped: it says {there_s:.1f} s for runs of {one.subject.label} that took {here_s:.1f} s; "
+            "was it suspended? run again"
+        )
 
 
 def _keep(journal: Path, entry: dict[str, Any]) -> None:

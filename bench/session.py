@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -71,7 +70,9 @@ class Session:
         told = f"device '{self._link.name}', {self.subject.label}: {message}"
         if kind == "lacks":
             return MissingDependencyError(told) if "install" in message else LacksError(told)
-        return {"storage": StorageError, "input": DataError, "artifact": TargetError, "busy": TargetError}.get(kind, InputError)(told)
+        return {"storage": StorageError, "input": DataError, "artifact": TargetError, "busy": TargetError, "clock": TargetError}.get(
+            kind, InputError
+        )(told)
 
     def quit(self) -> None:
         """Ends the agent politely; whatever goes wrong now doesn't matter any more."""
@@ -92,7 +93,6 @@ class Pusher:
         self._there: dict[Path, str] = {}
         self._homes: dict[tuple[Path, str], str] = {}
         self._count = 0
-        self._session = secrets.token_hex(8)
         if link.python is None:
             raise LacksError(f"device '{link.name}' has no Python 3 for the benchmark agent; install python3 and numpy there")
         link.push(Path(agent.__file__), "agent.py")
@@ -126,7 +126,6 @@ class Pusher:
             "inputs": inputs,
             "outputs": [{"axis": rows_axis(spec)} for spec in artifact.signature.outputs],
             "rows": rows,
-            "session": self._session,
             "wait_s": options.wait_s,
             **(more or {}),
         }
@@ -138,7 +137,13 @@ class Pusher:
         self._count += 1
         assert self._link.python is not None
         command = [self._link.python, "agent.py", f"{home}/{name}"]
-        env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
+        root = str(self._link.root)  # what a runtime drops into the folder for temporary files goes with the session
+        env = {
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "TMPDIR": root,
+            **({"OMP_NUM_THREADS": str(threads)} if threads else {}),
+        }
         process = self._link.start(command, env=env)
         return Session(subject, self._link, process, options.answer_s, home)
 

@@ -1,10 +1,11 @@
 """The agent against the runtimes' own programs on the same file, launch by launch in turns; and what the agent's loop itself costs.
 
-    python benchmarks/bench/native.py --rounds 12        # writes native.md; about 2 minutes on an idle machine
+    chrt -r 1 python benchmarks/bench/native.py --rounds 10 --work FOLDER       # writes native.md; about 4 minutes of one core
 
 - ONNX Runtime: its C API (``OrtApi::Run`` on bound buffers), called through ctypes from ``ort_c.py``: a call costs under a microsecond.
 - OpenVINO: its ``benchmark_app`` (synchronous, one thread, one stream, f32); its median is of what the request itself timed.
-- LiteRT has no native benchmark program in its wheel for x86 (``litert-benchmark`` is Python like the agent, on another API).
+- LiteRT: its ``litert-benchmark`` (Python like the agent, on the newer CompiledModel API; the wheel has no native program for x86), on
+  ResNet-20 exported into FOLDER. Its median is printed to a hundredth of a millisecond.
 
 The agent is called as the runner calls it: push, load, warm up, run.
 """
@@ -12,6 +13,7 @@ The agent is called as the runner calls it: push, load, warm up, run.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import math
 import os
@@ -20,16 +22,18 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import models
 import numpy as np
+import resnet
 from scipy import stats as sps
 
 from packlight.bench import agent
 from packlight.bench.plan import BenchOptions
 from packlight.bench.runner import bench_artifacts
-from packlight.core.artifact import Artifact
+from packlight.core.artifact import Artifact, Manifest
 from packlight.core.files import sha256
 from packlight.core.tensor import Signature, TensorSpec
 from packlight.targets.link.local import Local
@@ -70,6 +74,15 @@ def openvino_app(file: Path) -> float:
     return float(report["execution_results"]["latency (ms)"]) / 1e3  # the median, to a hundredth of a millisecond
 
 
+def litert_app(file: Path) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.json"
+        app = str(Path(sys.executable).with_name("litert-benchmark"))
+        words = ["--model", str(file), "--num_runs", str(RUNS), "--warmup_runs", "100", "--num_threads", "1", "--result_json", str(out)]
+        subprocess.run([app, *words], capture_output=True, check=True)
+        return float(json.loads(out.read_text())["latency"]["median_ms"]) / 1e3
+
+
 def loop_cost_us() -> float:
     """Microseconds that the agent's timed region takes around a runtime that does nothing: two clock readings and a call."""
 
@@ -85,13 +98,15 @@ def loop_cost_us() -> float:
     loop = agent.Agent.__new__(agent.Agent)
     loop.np, loop.inputs, loop.axes, loop.count, loop.rows, loop.turn = np, [np.zeros((8, 3, 32, 32), np.float32)], [0], 8, 1, 0
     loop.runtime = Nothing()
+    loop.clock_name, loop.clock = agent.clock_of()
     loop.time(1000)
     return float(np.median(loop.time(20000))) * 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--work", type=Path, required=True)
     args = parser.parse_args()
     x = np.random.default_rng(0).normal(0, 1, (8, 3, 32, 32)).astype(np.float32)
     rng = np.random.default_rng(0)
@@ -114,15 +129,23 @@ def main() -> None:
             bytes=1,
             signature=doors,
         )
+        resnet20 = resnet.export(args.work / "float", "raspberry-pi-5", "fp32", "onnx,openvino,tflite")
+        lite = next(a for a in Manifest.read(resnet20).artifacts if a.format == "tflite")
+        images = np.random.default_rng(0).normal(0, 1, (8, 3, 32, 32)).astype(np.float32)
         cases: dict[str, tuple[Callable[[], float], Callable[[], float]]] = {
             "onnxruntime: C API": (lambda: ours(onnx, folder, "onnxruntime", x), lambda: ort_c(folder / "net.onnx")),
             "openvino: benchmark_app": (lambda: ours(xml, folder, "openvino", x), lambda: openvino_app(folder / "ir.xml")),
+            "litert: litert-benchmark": (
+                lambda: ours(lite, resnet20, "litert", images),
+                lambda: litert_app(resnet20 / lite.file),
+            ),
         }
         out = [
             "# The agent against the runtimes' own programs\n",
-            f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start. Same file, one thread,",
-            f"{args.rounds} rounds in turns, {RUNS} runs each; medians of the rounds' medians,",
-            "and Student's 95 % interval of the mean ratio.\n",
+            f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, real-time",
+            f"priority; {', '.join(f'{n} {metadata.version(n)}' for n in ('onnxruntime', 'openvino', 'ai-edge-litert'))}.",
+            f"Same file, one thread, {args.rounds} rounds in turns (seed 0), {RUNS} runs each; medians of the rounds' medians, and",
+            "Student's 95 % interval of the mean ratio. `chrt -r 1 python benchmarks/bench/native.py --rounds 10 --work FOLDER`\n",
             "| runtime and its own program | agent, ms | own program, ms | agent / own (95 %) |",
             "|---|---|---|---|",
         ]

@@ -193,11 +193,13 @@ def test_a_batch_is_taken_round_and_round_and_the_last_group_is_cut(files: Any, 
 
 
 def test_two_benches_at_once_wait_for_each_other(files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # a lock of our own
+    monkeypatch.setenv("PACKLIGHT_LOCK", str(tmp_path))  # a lock of our own
     plans = {}
-    for name, session, wait in (("first", "a", 60), ("peer", "a", 0), ("other", "b", 0.5), ("patient", "b", 60)):
-        fields = {"exclusive": True, "session": session, "wait_s": wait}
+    for name, wait in (("first", 60), ("peer", 0), ("other", 0.5), ("patient", 60)):
+        fields = {"exclusive": True, "wait_s": wait}
         plans[name] = lay_out(tmp_path / name, files, files.onnx, "onnxruntime", files.data(2).x, **fields)
+    plans["peer"] = plans["first"].with_name("peer.json")  # of the first one's session
+    plans["peer"].write_text(json.dumps(json.loads(plans["first"].read_text()) | {"wait_s": 0}))
     first = start(plans["first"])
     first.stdout.readline()  # type: ignore[union-attr]
     said, code = events(plans["peer"])
