@@ -11,6 +11,7 @@ from .layout import Order, channels_last, identity, stored
 from .lower import Site, entry
 from .passes import prune
 from .plan import Plan, Quant
+from .wide import runs_wide
 
 _TYPES = {"float32", "bool", "uint8", "int8", "int16", "int32", "int64", "none"}
 
@@ -95,6 +96,8 @@ def _integer(op: Op) -> bool:
     reads = [r for r in op.reads() if not r.constant and r.value.floating]
     if not reads or any(r.q is None for r in reads):
         return False
+    if any(q is not None and q.dtype == "int16" for q in (*(r.q for r in reads), *(o.q for o in op.outputs))):
+        return runs_wide(op)
     return all(o.q is not None for o in op.outputs if o.floating)
 
 

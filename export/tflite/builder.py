@@ -65,6 +65,8 @@ class Builder:
 
     def run(self, op: str, inputs: Sequence[int], shape: Sequence[int], dtype: str, quant: Quant | None, name: str, **options: Any) -> int:
         """An operator with one output."""
+        if op in ("ADD", "SUB") and quant is not None and quant.dtype == "int16":
+            options["potScaleInt16"] = False  # the schema's default is that scales are powers of two
         return self.run_many(op, inputs, [(shape, dtype, quant)], name, **options)[0]
 
     def run_many(

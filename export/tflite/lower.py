@@ -149,8 +149,9 @@ def constant_quant(array: Any, dtype: str = "int8") -> Quant:
     largest = float(np.abs(array).max()) if array.size else 0.0
     if largest == 0.0:
         return Quant.tensor(1.0, 0, dtype)
-    top = 127 if dtype == "int8" else 32767
-    return Quant.tensor(largest if bool((np.abs(array) == largest).all()) else largest / top, 0, dtype)
+    if dtype == "int16":  # kernels add with fixed points, so that a large scale would cost the other number its bits
+        return Quant.tensor(largest / 32767, 0, dtype)
+    return Quant.tensor(largest if bool((np.abs(array) == largest).all()) else largest / 127, 0, dtype)
 
 
 Lowering = Callable[[Site], None]

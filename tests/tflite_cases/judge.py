@@ -88,7 +88,7 @@ class Judge:
         for way in WAYS:
             try:
                 got = self._run(file, way)
-            except RuntimeError as error:
+            except (RuntimeError, ValueError) as error:
                 return Outcome(case, precision, "fails", why=" ".join(str(error).split())[:200], way=way)
             if got is None:
                 continue

@@ -59,7 +59,8 @@ def clamp(s: Site) -> None:
         low = None if low is not None and low <= lowest + 1e-3 * s.q.scale[0] else low
         high = None if high is not None and high >= highest - 1e-3 * s.q.scale[0] else high
     name = activation(s.op)
-    if (low, high) != (None, None) and (name == "RELU6" or (name and not s.integer)):
+    wide = s.q is not None and s.q.dtype == "int16"  # its zero point is always zero, so QUANTIZE saturates nothing
+    if (low, high) != (None, None) and (name == "RELU6" or (name and not s.integer) or (name == "RELU" and wide)):
         s.put(s.same(name, [x]), order)
         return
     if s.q is not None:

@@ -111,7 +111,7 @@ def interleaved(s: Site, y: int, stride: list[int], outputs: int) -> int:
     shape = (n, height * high, width * wide, outputs)
     if high == 1:
         return s.b.reshape(y, shape)
-    if high == wide:
+    if high == wide and s.b.tensors[y].dtype != "int16":
         return s.run("DEPTH_TO_SPACE", [y], shape, blockSize=high)
     y = s.b.transpose(s.b.reshape(y, (n * height, width, high, wide * outputs)), (0, 2, 1, 3))
     return s.b.reshape(y, shape)

@@ -18,6 +18,10 @@ def pixel_shuffle(s: Site) -> None:
     if not s["channels_permuted"]:
         x = swap_channels(s, x, depth, factor**2)
     shape = (n, height * factor, width * factor, depth)
+    if s.dtype(x) == "int16":
+        x = s.b.transpose(s.b.reshape(x, (n * height, width, factor, factor * depth)), (0, 2, 1, 3))
+        s.put(s.b.reshape(x, shape), NHWC)
+        return
     s.put(s.run("DEPTH_TO_SPACE", [x], shape, blockSize=factor), NHWC)
 
 

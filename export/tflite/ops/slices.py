@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 
 from ..layout import stored
@@ -76,6 +77,9 @@ def _pieces(s: Site, sizes: list[int]) -> None:
     where = s.b.ints(order.index(axis), "axis")
     if len(set(sizes)) == 1:
         tensors = s.b.run_many("SPLIT", [where, x], outputs, s.op.label, numSplits=len(sizes))
+    elif dtype == "int16":  # which SPLIT_V has no kernel for in tflite-runtime 2.14
+        ends = list(accumulate(sizes))
+        tensors = [part(s, x, order.index(axis), end - size, end) for size, end in zip(sizes, ends, strict=True)]
     else:
         tensors = s.b.run_many("SPLIT_V", [x, s.b.ints(sizes, "sizes"), where], outputs, s.op.label, numSplits=len(sizes))
     for i, tensor in enumerate(tensors):
