@@ -15,10 +15,17 @@ from . import options as o
 @o.preprocessing
 @click.option("--target", required=True, metavar="TARGET", help="A known target or a profile.toml.")
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
-@click.option("--precision", "precisions", default=None, metavar="fp32,fp16,int8", help="[int8 for a quantized bundle, else fp32]")
+@click.option(
+    "--precision",
+    "precisions",
+    default=None,
+    metavar="fp32,fp16,int8",
+    help="Also int16, weight-int8, dynamic-int8 (TFLite). [int8 for a quantized bundle, else fp32]",
+)
 @click.option("--batch", type=click.IntRange(1), help="Fix the batch [free where the format can].")
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of image inputs [the format's own].")
 @click.option("--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="Of int8 files.")
+@click.option("--recurrent", type=click.Choice(["unrolled", "fused"]), default="unrolled", show_default=True, help="LSTM in TFLite files.")
 @click.option("--opset", type=int, help="ONNX operator set.")
 @click.option("--converter", default="", metavar="litert-torch", help="Let this package write the file instead (TFLite only).")
 @click.option("--strict-target", is_flag=True, help="Fail where a runtime of the target would leave operators to the CPU.")
@@ -47,7 +54,7 @@ def export(**options: Any) -> None:
     bundle, splits = read_inputs(options, need_data=False)
     asked = options["precisions"] or ("int8" if bundle.quantized else "fp32")
     choices = [
-        Options(precision=p.strip(), **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter")})
+        Options(precision=p.strip(), **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter", "recurrent")})
         for p in asked.split(",")
     ]
     strict = options["strict_target"]

@@ -20,10 +20,13 @@ if TYPE_CHECKING:
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What the user may choose.
 
-    ``precision``: "fp32", "fp16", "int8" (the bundle must be quantized for int8 and float otherwise). ``batch``: None leaves the batch
+    ``precision``: "fp32", "fp16", "int8" (the bundle must be quantized for int8 and float otherwise); TFLite also has "int16" (activations
+    of 16 bits, weights of 8; the bundle quantized so), "weight-int8" (weights stored in int8, computed in float) and "dynamic-int8" (the
+    kernels quantize each input when they run), both from a float bundle. ``batch``: None leaves the batch
     free where the format can. ``layout``: None takes the format's own (NCHW for ONNX and OpenVINO, NHWC for TFLite). ``doors``: whether an
     integer file takes and gives float32 or its own integers. ``opset``: ONNX only, None for the exporter's default. ``converter``: who
     writes the file, "" for packlight's own exporter, "litert-torch" for TFLite by that package.
+    ``recurrent``: TFLite only; an LSTM step by step, or as the fused operator, whose state outlives the call.
     """
 
     precision: str = "fp32"
@@ -32,6 +35,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     doors: Literal["float32", "integer"] = "float32"
     opset: int | None = None
     converter: str = ""
+    recurrent: Literal["unrolled", "fused"] = "unrolled"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

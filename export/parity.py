@@ -37,6 +37,15 @@ LIMITS: dict[tuple[str, str], Limit] = {
         35.0,
         "half precision rounds to 11 bits (about 66 dB a rounding), and the errors of some dozens of layers add up; wrong graphs give < 20",
     ),
+    ("weight-int8", "quantized graph"): Limit(
+        35.0, "the same rounded weights but for those of recurrent layers and constant matrices, which the reference keeps whole"
+    ),
+    ("dynamic-int8", "quantized graph"): Limit(
+        15.0, "inputs rounded to 8 bits over each one's own range, which the reference does not round; wrong graphs give less"
+    ),
+    ("int16", "quantized graph"): Limit(
+        40.0, "the same integers, but kernels compute tables (sigmoid, tanh, softmax) to some steps of 16 bits"
+    ),
     ("int8", "quantized graph"): Limit(
         20.0,
         "the same integers, but a runtime may round a sum the other way, one step of 8 bits a layer; wrong graphs give < 15",

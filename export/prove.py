@@ -19,6 +19,7 @@ from ..targets.machine import look
 from ..targets.runtime import installed, open_session
 from ..tasks.samples import by_shape
 from . import parity
+from .rounded import PRECISIONS, rounded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from .exporter import Written
 
 SAMPLES = 64
+SMALLEST = 128  # numbers: what exporters keep float too
 SAFE_WEIGHT = 63
 """The largest weight for which two products with u8 fit in 16 bits: 2 * 255 * 63 = 32,130."""
 
@@ -43,9 +45,11 @@ class References(msgspec.Struct, frozen=True):
     told: str = ""
 
 
-def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None) -> References:
-    """Runs the graphs once, for all formats."""
+def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None, precision: str = "") -> References:
+    """Runs the graphs once, for all formats. A float bundle in a ``precision`` with int8 weights is its own quantized graph, rounded."""
     inputs, told = _inputs(bundle, samples)
+    if bundle.quantized is None and precision in PRECISIONS:
+        return References(inputs, run_graph(bundle, inputs), run_graph(rounded(bundle, SMALLEST), inputs), told)
     if bundle.quantized is None:
         return References(inputs, run_graph(bundle, inputs), None, told)
     floating = run_graph(float_bundle, inputs) if float_bundle is not None else None
@@ -137,9 +141,51 @@ def prove(
                     f"proven in {runtime} with its integer kernels off: on this CPU they saturate with weights beyond {SAFE_WEIGHT}, "
                     f"on '{target.name}' they don't"
                 )
+        if format == "tflite" and (told := resized(stage / written.file, runtime, written, known)):
+            notes.append(told)
     against = "torch" if known.quantized is None else "quantized graph"
     found.sort(key=lambda p: (p.against != against, float("inf") if p.sqnr_db is None else p.sqnr_db))
     return tuple(found), tuple(notes)
+
+
+def resized(path: Path, runtime: str, written: Written, known: References) -> str:
+    """Whether the file's batch of one can be resized, tried with two inputs; "" where it has another batch, or there is one input.
+
+    Right means: what two runs of one input give.
+    """
+    import importlib
+
+    import numpy as np
+
+    rows = [x[:2] for x in known.inputs]
+    if any(s.shape[:1] != (1,) for s in written.signature.inputs) or any(len(x) < 2 for x in rows):
+        return ""
+    module = importlib.import_module({"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}[runtime])
+    alone = run_file(path, runtime, written.signature, rows)
+    interpreter = module.Interpreter(str(path), num_threads=1)
+    try:
+        doors = interpreter.get_input_details()  # in the order of the signature
+        for door, spec in zip(doors, written.signature.inputs, strict=True):
+            interpreter.resize_tensor_input(door["index"], [2, *spec.shape[1:]])
+        interpreter.allocate_tensors()
+        for door, spec, x in zip(doors, written.signature.inputs, rows, strict=True):
+            interpreter.set_tensor(door["index"], np.concatenate([to_door(x[i : i + 1], spec) for i in range(2)]))
+        interpreter.invoke()
+        out = [interpreter.get_tensor(d["index"]) for d in interpreter.get_output_details()]
+    except (RuntimeError, ValueError):
+        return f"{runtime} can't resize the batch: some operator holds it; export with --batch for another"
+    same = all(len(o) == 2 and o.shape[1:] == s.shape[1:] for o, s in zip(out, written.signature.outputs, strict=True))
+    same = same and all(_near(from_door(o, s), a) for o, s, a in zip(out, written.signature.outputs, alone, strict=True))
+    if not same:
+        return (
+            f"the batch must not be resized: in {runtime} the answer for two inputs is not the two answers; export with --batch for another"
+        )
+    return f"the batch can be resized: resize_tensor_input to two inputs gives in {runtime} what one by one gives"
+
+
+def _near(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    figure = parity.sqnr_db(b, a)
+    return figure is None or figure > 40
 
 
 def _ways(runtime: str, bundle: Bundle) -> list[tuple[str, bool]]:

@@ -63,7 +63,7 @@ def export_bundle(
     chosen = [exporter(name, options.converter) for name in formats]
     for one in chosen:
         _refuse(one, bundle, options, target)
-    known = references(bundle, float_bundle, samples)
+    known = references(bundle, float_bundle, samples, options.precision)
     cost, size = macs(bundle), (float_bundle or bundle).parameters()
     artifacts = []
     for number, one in enumerate(chosen):

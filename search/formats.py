@@ -64,12 +64,14 @@ def folded(bundle: Bundle, context: Context) -> Bundle:
 
 
 def _ready(bundle: Bundle, floating: Bundle | None, precision: str, calib: Samples | None, context: Context) -> Bundle:
-    if precision != "int8":
+    if precision not in ("int8", "int16"):
         if floating is None:
             raise ModelError(f"'{bundle.name}' is quantized; it can't be exported as {precision}; give the float model")
         return floating
     if floating is None:
         return bundle
+    if precision == "int16":
+        raise ModelError(f"'{bundle.name}' is float; int16 needs a bundle that is quantized with 16-bit activations")
     if calib is None:
         raise DataError("int8 needs images to calibrate on; give --calib or --data (labels are not needed), or a quantized bundle")
     from ..compress.passes import run_passes

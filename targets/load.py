@@ -12,6 +12,8 @@ from ..core.registry import unknown
 from .coverage.lists import load_list
 from .target import Target
 
+PRECISIONS = ("fp32", "fp16", "int8", "int16", "weight-int8", "dynamic-int8")
+
 
 def target_names() -> tuple[str, ...]:
     """The names of the profiles that come with packlight, sorted."""
@@ -58,8 +60,8 @@ def _check(target: Target, what: str) -> None:
         if runtime.format != reads[runtime.name]:
             raise TargetError(f"{what}: {runtime.name} does not read {runtime.format}; it reads {reads[runtime.name]}")
         for precision in runtime.precisions:
-            if precision not in ("fp32", "fp16", "int8"):
-                raise TargetError(f"{what}: {runtime.name} has unknown precision '{precision}'; known: fp32, fp16, int8")
+            if precision not in PRECISIONS:
+                raise TargetError(f"{what}: {runtime.name} has unknown precision '{precision}'; known: {', '.join(PRECISIONS)}")
         if runtime.operators:
             known = load_list(runtime.operators)
             if known.format != runtime.format:

@@ -16,15 +16,16 @@ from .wide import runs_wide
 _TYPES = {"float32", "bool", "uint8", "int8", "int16", "int32", "int64", "none"}
 
 
-def build(graph: Graph, *, layout: Literal["NCHW", "NHWC"] = "NHWC", integer_doors: bool = False) -> Plan:
+def build(graph: Graph, *, layout: Literal["NCHW", "NHWC"] = "NHWC", integer_doors: bool = False, fused_recurrent: bool = False) -> Plan:
     """The plan of ``graph``. Images (rank four) pass the doors in ``layout``; everything else in torch's order.
 
     ``integer_doors``: inputs and outputs whose values are quantized pass as those integers.
+    ``fused_recurrent``: an LSTM is one operator a layer where it can be, with a state that outlives the call.
     """
     from . import ops  # noqa: F401  files every lowering
 
     infer_transparent(graph)
-    builder = Builder()
+    builder = Builder(fused_recurrent)
     inputs = [_open(builder, value, _door(value, layout), integer_doors) for value in graph.inputs]
     for op in graph.ops:
         lower_op(builder, op)

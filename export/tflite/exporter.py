@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .plan import Plan, Tensor
 
 
+_INTEGER = ("int8", "int16")
+
+
 class TfliteExporter:
     """aten or PT2E graph -> NHWC flatbuffer, without a converter in between.
 
@@ -31,7 +34,7 @@ class TfliteExporter:
     name = "tflite"
     suffix = ".tflite"
     extra = "tflite"
-    precisions: tuple[str, ...] = ("fp32", "fp16", "int8")
+    precisions: tuple[str, ...] = ("fp32", "fp16", "int8", "int16", "weight-int8", "dynamic-int8")
 
     def __init__(self) -> None:
         self._planned: tuple[weakref.ref[GraphModule], Options, Plan] | None = None
@@ -40,16 +43,20 @@ class TfliteExporter:
         """Plans the file, so that what can't be done is known before anything is written."""
         if options.precision not in self.precisions:
             return no(f"TFLite files are written in {', '.join(self.precisions)}, not '{options.precision}'")
-        if (options.precision == "int8") != (bundle.quantized is not None):
+        if (options.precision in _INTEGER) != (bundle.quantized is not None):
             have = "float" if bundle.quantized is None else "quantized"
             remedy = "quantize it first (packlight quantize)" if bundle.quantized is None else "export it as int8"
             return no(f"precision {options.precision} can't be written from a {have} model; {remedy}")
-        if options.doors == "integer" and options.precision != "int8":
-            return no(f"integer doors need precision int8, not {options.precision}")
+        if options.doors == "integer" and options.precision not in _INTEGER:
+            return no(f"integer doors need precision int8 or int16, not {options.precision}")
         try:
             plan = self.plan(bundle, options)
         except UnsupportedOpError as error:
             return no(str(error))
+        if options.precision in _INTEGER:
+            widths = {t.dtype for t in plan.tensors if t.quant is not None and t.data is None}
+            if widths and options.precision not in widths:
+                return no(f"the model's activations are quantized to {', '.join(sorted(widths))}; export it so, or quantize it anew")
         self._planned = (weakref.ref(bundle.graph), options, plan)
         return self._runs_there(plan, options, target)
 
@@ -60,10 +67,17 @@ class TfliteExporter:
         from .fuse import fuse
         from .lower import known
         from .normalise import normalise
-        from .passes import halve
+        from .passes import free_batch, halve
+        from .thin import thin
 
         graph = fuse(normalise(bundle.export(batch=options.batch or 1), known))
-        plan = build(graph, layout=options.layout or "NHWC", integer_doors=options.doors == "integer")
+        plan = build(
+            graph, layout=options.layout or "NHWC", integer_doors=options.doors == "integer", fused_recurrent=options.recurrent == "fused"
+        )
+        if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
+            plan = free_batch(plan)
+        if options.precision in ("weight-int8", "dynamic-int8"):
+            return thin(plan, dynamic=options.precision == "dynamic-int8")
         return halve(plan) if options.precision == "fp16" else plan
 
     def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
@@ -80,7 +94,7 @@ class TfliteExporter:
         (folder / file).write_bytes(data)
         notes = list(plan.notes)
         if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
-            notes.append("the batch is fixed to 1: a TFLite file has fixed shapes; export with a batch for another")
+            notes.append("the batch is 1: a TFLite file has fixed shapes; export with a batch for another")
         return Written(file=file, files=(file,), signature=signature, ops=count(plan, options.precision), notes=tuple(notes))
 
     def _checked(self, bundle: Bundle, options: Options) -> Plan | None:
@@ -126,7 +140,7 @@ def count(plan: Plan, precision: str) -> Ops:
     file: dict[str, int] = {}
     for step in plan.instructions:
         file[step.op] = file.get(step.op, 0) + 1
-    left = [s for s in plan.instructions if precision == "int8" and plan.floats(s)]
+    left = [s for s in plan.instructions if precision in _INTEGER and plan.floats(s)]
     return Ops(
         file=dict(sorted(file.items())),
         why="LiteRT doesn't tell what its delegate made of the operators",

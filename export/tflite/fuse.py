@@ -62,6 +62,7 @@ def fuse(graph: Graph) -> Graph:
     _fuse_activations(graph)
     _permute_shuffled(graph)
     _mark_nonnegative(graph)
+    _mark_read_cells(graph)
     return graph
 
 
@@ -192,6 +193,14 @@ def _mark_nonnegative(graph: Graph) -> None:
         if op.name in _POSITIVE or kept or clipped or op.fused in ("RELU", "RELU6"):
             for output in op.outputs:
                 output.nonnegative = True
+
+
+def _mark_read_cells(graph: Graph) -> None:
+    """Marks LSTMs whose last cell state somebody reads: the fused operator doesn't give it."""
+    read = {r.value for op in graph.ops for r in op.reads()} | {r.value for r in graph.outputs}
+    for op in graph.ops:
+        if op.name == "aten.lstm.input":
+            op.args["reads_cell"] = op.outputs[2] in read
 
 
 def _nonnegative(read: Read) -> bool:

@@ -54,6 +54,38 @@ def halve(plan: Plan) -> Plan:
 SMALL = 16
 
 
+def free_batch(plan: Plan) -> Plan:
+    """Leaves the first axis of every RESHAPE and SLICE to the interpreter (-1): the same file at the batch written, and one that an
+    interpreter can resize to another where nothing else in it holds the batch."""
+    import numpy as np
+
+    tensors, steps, made = list(plan.tensors), [], dict[tuple[int, ...], int]()
+    for step in plan.instructions:
+        shape = _open_shape(plan, step)
+        if shape is None:
+            steps.append(step)
+            continue
+        if shape not in made:
+            tensors.append(Tensor(f"shape.free.{len(made)}", (len(shape),), "int32", None, np.asarray(shape, np.int32)))
+            made[shape] = len(tensors) - 1
+        inputs = (*step.inputs[:-1], made[shape])
+        options = tuple((k, list(shape) if k == "newShape" else v) for k, v in step.options)
+        steps.append(dataclasses.replace(step, inputs=inputs, options=options))
+    return prune(dataclasses.replace(plan, tensors=tuple(tensors), instructions=tuple(steps)))
+
+
+def _open_shape(plan: Plan, step: Instruction) -> tuple[int, ...] | None:
+    """The constant of a RESHAPE or SLICE with -1 first; None where that would mean something else."""
+    source, result = plan.tensors[step.inputs[0]], plan.tensors[step.outputs[0]]
+    if source.data is not None or not result.shape or 0 in result.shape:
+        return None
+    if step.op == "RESHAPE":
+        return (-1, *result.shape[1:])
+    if step.op == "SLICE" and result.shape[0] == source.shape[0]:
+        return (-1, *result.shape[1:])
+    return None
+
+
 def _renumber(plan: Plan, steps: list[Instruction], kept: list[int]) -> Plan:
     place = {old: new for new, old in enumerate(kept)} | {-1: -1}
     return dataclasses.replace(

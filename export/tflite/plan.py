@@ -41,13 +41,14 @@ class Quant:
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor of the file. ``shape`` is as stored; ``data`` is set for constants."""
+    """One tensor of the file. ``shape`` is as stored; ``data`` is set for constants; a ``variable`` keeps its numbers between calls."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     quant: Quant | None = None
     data: NDArray[Any] | None = field(default=None, compare=False)
+    variable: bool = False
 
     def __str__(self) -> str:
         kind = str(self.quant) if self.quant else self.dtype

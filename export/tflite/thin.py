@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from .passes import prune
 from .plan import Instruction, Plan, Quant, Tensor
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ def thin(plan: Plan, dynamic: bool) -> Plan:
                 steps.append(Instruction("DEQUANTIZE", (len(tensors) - 2,), (len(tensors) - 1,), (), step.layer))
             done[index, direct] = len(tensors) - 1
         inputs = (step.inputs[0], done[index, direct], *step.inputs[2:])
-        options = tuple(sorted({**dict(step.options), "asymmetricQuantizeInputs": True}.items())) if direct and _asks(step) else step.options
+        options = (
+            tuple(sorted({**dict(step.options), "asymmetricQuantizeInputs": True}.items())) if direct and _asks(step) else step.options
+        )
         steps.append(dataclasses.replace(step, inputs=inputs, options=options))
-    return dataclasses.replace(plan, tensors=tuple(tensors), instructions=tuple(steps))
+    return prune(dataclasses.replace(plan, tensors=tuple(tensors), instructions=tuple(steps)))
 
 
 def rounded(data: NDArray[Any], axis: int | None) -> tuple[NDArray[Any], Quant]:

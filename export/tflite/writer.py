@@ -39,6 +39,7 @@ _OPTIONS = {  # operators whose options don't have their name in the schema
     "PADV2": "PadV2Options",
     "REVERSE_V2": "ReverseV2Options",
     "SPLIT_V": "SplitVOptions",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
     "GATHER_ND": "GatherNdOptions",
 }
 _NO_OPTIONS = frozenset(
@@ -138,7 +139,7 @@ def _tensor(schema: Any, tensor: Tensor, buffers: _Buffers) -> Any:
     out = schema.TensorT()
     out.name, out.shape = tensor.name, _ints(tensor.shape)
     out.type = getattr(schema.TensorType, tensor.dtype.upper())
-    out.hasRank = True
+    out.hasRank, out.isVariable = True, tensor.variable
     out.buffer = buffers.add(constant_bytes(tensor)) if tensor.data is not None and tensor.data.size else 0
     if tensor.quant is not None:
         out.quantization = _quantization(schema, tensor.quant)

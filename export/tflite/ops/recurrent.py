@@ -1,7 +1,7 @@
 """LSTM, GRU and plain recurrent layers, unrolled in the plan: sizes are fixed, so every step is written out.
 
-The fused UNIDIRECTIONAL_SEQUENCE_LSTM keeps its state from one call to the next, so a file with it answers differently the second
-time unless the caller resets it; unrolled steps start from the state that the model says, every time.
+The fused UNIDIRECTIONAL_SEQUENCE_LSTM (fused_lstm.py, on request) keeps its state from one call to the next, so a file with it answers
+differently the second time unless the caller resets it; unrolled steps start from the state that the model says, every time.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from typing import Any
 
 from ..graph import Read
 from ..lower import Site, lowers
+from .fused_lstm import fits, fused_lstm
 from .slices import part
 
 
 @lowers("aten.lstm.input")
 def lstm(s: Site) -> None:
     """i, f, o = sigmoid; g = tanh; c' = f c + i g; h' = o tanh(c')."""
+    if s.b.fused_recurrent and fits(s):
+        fused_lstm(s)
+        return
     _layers(s, _lstm_step, 4, s["hx"], s["params"])
 
 

@@ -69,3 +69,24 @@ def same_as_torch(emit: Callable[..., Any]) -> Callable[..., Any]:
         return written
 
     return check
+
+
+@pytest.fixture
+def every_way() -> Any:
+    """``every_way(path, signature, inputs)``: the logical outputs by interpreter: LiteRT with and without XNNPACK, and tflite-runtime 2.14
+    so, where PACKLIGHT_TFLITE_RUNTIME names a folder that has it."""
+    from tflite_cases import run_ways
+    from tflite_cases.aside import Aside, missing
+
+    from packlight.core.tensor import from_door, to_door
+
+    old = None if missing() else Aside()
+
+    def run(path: Path, signature: Any, inputs: Sequence[torch.Tensor]) -> dict[str, list[np.ndarray]]:
+        given = {s.name: to_door(v.numpy(), s) for s, v in zip(signature.inputs, inputs, strict=True)}
+        found = run_ways(path.read_bytes(), given, old)
+        return {way: [from_door(got[s.name], s) for s in signature.outputs] for way, got in found.items()}
+
+    yield run
+    if old is not None:
+        old.close()

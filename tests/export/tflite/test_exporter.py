@@ -42,7 +42,7 @@ def test_is_registered() -> None:
     import packlight.export.tflite  # noqa: F401
 
     exporter = exporters.get("tflite")
-    assert (exporter.name, exporter.suffix, exporter.precisions) == ("tflite", ".tflite", ("fp32", "fp16", "int8"))
+    assert (exporter.name, exporter.suffix, exporter.precisions) == ("tflite", ".tflite", ("fp32", "fp16", "int8", "int16", "weight-int8", "dynamic-int8"))
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
@@ -53,7 +53,7 @@ def test_doors(two_doors: Bundle, emit: Callable[..., Any], run_file: Callable[.
     assert (image.layout, vector.layout) == (layout, "")
     assert [(t.name, t.dtype) for t in written.signature.outputs] == [("image", "float32"), ("mean", "float32"), ("label", "int64")]
     assert written.ops.transposes == (0 if layout == "NHWC" else 2)
-    assert any("batch is fixed to 1" in n for n in written.notes)
+    assert any("batch is 1" in n for n in written.notes)
     inputs = two_doors.sized(1)
     for got, want in zip(run_file(path, written.signature, [t.numpy() for t in inputs]), two_doors.run(*inputs), strict=True):
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
@@ -66,6 +66,26 @@ def test_batch(two_doors: Bundle, emit: Callable[..., Any], run_file: Callable[.
     inputs = two_doors.sized(3)
     for got, want in zip(run_file(path, written.signature, [t.numpy() for t in inputs]), two_doors.run(*inputs), strict=True):
         np.testing.assert_allclose(got, want.numpy(), atol=1e-5)
+
+
+def test_a_batch_that_can_be_resized(rows: Any, tmp_path: Any) -> None:
+    """The manifest says whether an interpreter may resize the batch, tried with two inputs."""
+    from packlight.export.run import export_bundle
+    from packlight.targets.load import load_target
+
+    samples = rows(torch.randn(4, 3, 8, 8).numpy())
+    chain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.PixelShuffle(2), nn.Flatten(), nn.Linear(144, 5))
+    for name, module, told in (("chain", chain, "can be resized"), ("held", _Held(), "can't resize the batch")):
+        bundle = Bundle.capture(module.eval(), (torch.randn(2, 3, 8, 8),), name=name)
+        (artifact,) = export_bundle(bundle, tmp_path, ["tflite"], Options(), load_target("x86-64-avx2"), samples)
+        assert any(told in note for note in artifact.notes), artifact.notes
+
+
+class _Held(nn.Module):
+    """BROADCAST_TO holds the whole shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1].expand(-1, 3, -1, -1)
 
 
 def test_same_bundle_same_bytes(two_doors: Bundle, emit: Callable[..., Any]) -> None:
