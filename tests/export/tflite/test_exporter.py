@@ -42,7 +42,11 @@ def test_is_registered() -> None:
     import packlight.export.tflite  # noqa: F401
 
     exporter = exporters.get("tflite")
-    assert (exporter.name, exporter.suffix, exporter.precisions) == ("tflite", ".tflite", ("fp32", "fp16", "int8", "int16", "weight-int8", "dynamic-int8"))
+    assert (exporter.name, exporter.suffix, exporter.precisions) == (
+        "tflite",
+        ".tflite",
+        ("fp32", "fp16", "int8", "int16", "weight-int8", "dynamic-int8"),
+    )
 
 
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
