@@ -2,10 +2,11 @@
 
     python benchmarks/tflite/properties.py [--cases 120] [--row NAME ...] [--precision float32 int8 int16] [--seed 1] [--out FILE]
 
-Each case is a file of one operator, run in ai-edge-litert with and without XNNPACK, and (where PACKLIGHT_TFLITE_RUNTIME names a folder with
-it) in tflite-runtime 2.14 with and without. float32: the operator against torch, the worst distance over max(1, largest value). int8 and
-int16: the operator between quantize/dequantize pairs, integers in and out, the worst distance in steps of the output; rows without int8 figures have
-no integer form here and stay float in an int8 file. A case is refused where the emitter says no; its reasons are listed.
+Each case is a file of one operator, run in ai-edge-litert with and without XNNPACK, and (where PACKLIGHT_TFLITE_RUNTIME names a folder
+with it) in tflite-runtime 2.14 with and without. float32: the operator against torch, the worst distance over max(1, largest value). int8
+and int16: the operator between quantize/dequantize pairs, integers in and out, the worst distance in steps of the output; rows without
+int8 figures have no integer form here and stay float in an int8 file. A case is refused where the emitter says no; its reasons are
+listed.
 """
 
 from __future__ import annotations
