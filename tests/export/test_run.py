@@ -103,7 +103,7 @@ def test_a_wrong_file_is_not_left(captured: Any, samples: Any, target: Target, t
                 next(graph.parameters()).mul_(1.01)
             return honest.write(bundle.replace(graph=graph), folder, options, target)
 
-    monkeypatch.setattr(run, "exporter", lambda name: Liar())
+    monkeypatch.setattr(run, "exporter", lambda name, converter: Liar())
     with pytest.raises(ParityError, match=r"'superres.fp32.onnx' in onnxruntime differs from the torch: SQNR .* 80 dB"):
         run.export_bundle(captured("superres"), tmp_path, ["onnx"], Options(), target, samples)
     assert list(tmp_path.iterdir()) == []
