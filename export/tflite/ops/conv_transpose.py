@@ -77,6 +77,8 @@ def _phases(s: Site, x: int, filters: Read, offsets: Read | None, stride: list[i
     n, *sides, _ = s.shape(x)
     kernel, outputs = _kernel(filters), filters.shape[1]
     size = [(i - 1) * t + k - 2 * p + e for i, t, k, p, e in zip(sides, stride, kernel, padding, extra, strict=True)]
+    if sides == [1, 1]:  # one pixel reaches every output by one tap: the stride tells nothing, and a long one leaves no zeros to multiply
+        stride = [max(k, p + o) for o, k, p in zip(size, kernel, padding, strict=True)]
     axes = [Axis.choose(*v) for v in zip(sides, size, kernel, stride, padding, strict=True)]
     x = explicit(s, _crop(s, x, [max(-a.before, 0) for a in axes], [i - a.cropped for i, a in zip(sides, axes, strict=True)]), pads(axes))
     taps = phase_filters(filters, axes)

@@ -109,7 +109,7 @@ def interleaved(s: Site, y: int, stride: list[int], outputs: int) -> int:
     n, height, width, _ = s.shape(y)
     high, wide = stride
     shape = (n, height * high, width * wide, outputs)
-    if high == 1:
+    if high == 1 or height == width == 1:
         return s.b.reshape(y, shape)
     if high == wide and s.b.tensors[y].dtype != "int16":
         return s.run("DEPTH_TO_SPACE", [y], shape, blockSize=high)

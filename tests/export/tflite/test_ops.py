@@ -22,7 +22,7 @@ class Calls(nn.Module):
         return self.function(*inputs)
 
 
-IMAGE, LINE, ROWS, VIDEO = (2, 4, 9, 8), (2, 4, 11), (3, 6), (1, 3, 4, 5, 6)
+IMAGE, LINE, ROWS, VIDEO, PIXEL = (2, 4, 9, 8), (2, 4, 11), (3, 6), (1, 3, 4, 5, 6), (2, 5, 1, 1)
 
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -52,6 +52,9 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transposed depthwise": (lambda: nn.ConvTranspose2d(4, 4, 4, 2, 1, groups=4), IMAGE),
     "transposed depthwise o1": (lambda: nn.ConvTranspose2d(4, 4, 3, 2, 1, 1, groups=4), IMAGE),
     "transposed bn relu": (lambda: nn.Sequential(nn.ConvTranspose2d(4, 6, 3, 2), nn.BatchNorm2d(6), nn.ReLU()), IMAGE),
+    "transposed pixel": (lambda: nn.ConvTranspose2d(5, 6, 4), PIXEL),
+    "transposed pixel p1 o1": (lambda: nn.ConvTranspose2d(5, 6, 4, 2, 1, 1), PIXEL),
+    "transposed pixel same": (lambda: nn.ConvTranspose2d(5, 6, (3, 4), (1, 2), 1, (0, 1)), PIXEL),
     "transposed 1d": (lambda: nn.ConvTranspose1d(4, 5, 4, 2, 1), LINE),
     "conv3d": (lambda: nn.Conv3d(3, 5, (2, 3, 3), (1, 2, 1), (0, 1, 1)), VIDEO),
     "max pool 3d": (lambda: nn.MaxPool3d((2, 3, 3), (1, 2, 1), (0, 1, 1)), VIDEO),
