@@ -976,7 +976,11 @@ def leave(home: str) -> None:
     root = session_folder(home)
     if root is not None:
         os.chdir("/")
-        shutil.rmtree(root, ignore_errors=True)
+        for _ in range(10):  # the runtime may be writing there at this moment
+            shutil.rmtree(root, ignore_errors=True)
+            if not os.path.exists(root):
+                return
+            time.sleep(0.05)
 
 
 def main(argv: List[str]) -> int:

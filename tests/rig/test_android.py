@@ -13,6 +13,7 @@ from packlight.bench.native import bench_native, parse
 from packlight.bench.plan import BenchOptions
 from packlight.core.errors import TargetError
 from packlight.targets.link.adb import Adb
+from packlight.targets.load import load_target
 
 SHORT = BenchOptions(launches=1, runs=5, budget_s=20)
 
@@ -26,6 +27,9 @@ def test_benchmark_model_is_pushed_run_and_read(rig: Callable[[str], Path], adbd
         broken.write_bytes(b"not a model")
         link.push(broken, "broken.tflite")
         failed = link.run(("./benchmark_model", "--graph=broken.tflite"), timeout_s=120)
+    profile = load_target("android-arm64")
+    assert "adb" in profile.links
+    assert ("litert", "tflite") in {(r.name, r.format) for r in profile.runtimes}
     launch = parse(said.stdout + said.stderr)
     assert launch.count >= 5
     assert 0 < launch.min_s <= launch.median_s <= launch.max_s
