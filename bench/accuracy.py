@@ -75,20 +75,21 @@ def score_artifacts(
     sizes = by_shape(samples, limit)
     if not sizes:
         raise DataError("there are no samples to run; give --data with at least one")
-    ran: list[list[Ran | str]] = [[] for _ in subjects]
+    views: list[Samples] = [samples] if len(sizes) == 1 else [View(samples, tuple(rows)) for rows in sizes]
+    why = [next(filter(None, (unfit(s.artifact, some) for some in views)), "") for s in subjects]
+    ran: list[list[Ran]] = [[] for _ in subjects]
     targets: list[NDArray[Any] | None] = []
     pusher = Pusher(link)
-    for rows in sizes:
-        some: Samples = samples if len(sizes) == 1 else View(samples, tuple(rows))
-        why = [unfit(s.artifact, some) for s in subjects]
-        fit = [s for s, w in zip(subjects, why, strict=True) if not w]
-        with Stage(some, [s.artifact.signature for s in fit] or [subjects[0].artifact.signature], len(rows)) as stage:
+    fit = [i for i, told in enumerate(why) if not told]
+    for some, rows in zip(views, sizes, strict=True) if fit else ():
+        with Stage(some, [subjects[i].artifact.signature for i in fit], len(rows)) as stage:
             targets.append(stage.targets)
-            for number, subject in enumerate(subjects):
-                ran[number].append(why[number] or _run(subject, link, pusher, stage, options, progress))
+            for i in fit:
+                ran[i].append(_run(subjects[i], link, pusher, stage, options, progress))
     order = np.argsort([i for rows in sizes for i in rows], kind="stable")
-    target = None if targets[0] is None else _ordered([t for t in targets if t is not None], order)
-    return [_judge(subject, parts, order, target, task, keep_outputs) for subject, parts in zip(subjects, ran, strict=True)]
+    known = [t for t in targets if t is not None]
+    target = _ordered(known, order) if known else None
+    return [_judge(s, told, parts, order, target, task, keep_outputs) for s, told, parts in zip(subjects, why, ran, strict=True)]
 
 
 def unfit(artifact: Artifact, samples: Samples) -> str:
@@ -134,9 +135,9 @@ def _ordered(parts: list[NDArray[Any]], order: NDArray[np.intp]) -> NDArray[Any]
     return parts[0] if len(parts) == 1 else joined(parts)[order]
 
 
-def _judge(subject: Subject, parts: list[Ran | str], order: NDArray[np.intp], target: NDArray[Any] | None, task: Task, keep: bool) -> Score:
-    why = next((p for p in parts if isinstance(p, str)), "")
-    ran = [p for p in parts if isinstance(p, Ran)]
+def _judge(
+    subject: Subject, why: str, ran: list[Ran], order: NDArray[np.intp], target: NDArray[Any] | None, task: Task, keep: bool
+) -> Score:
     if why:
         return Score(file=subject.artifact.file, runtime=subject.runtime, metric=None, answers=None, per_sample=None, why=why)
     outputs = [_ordered(list(column), order) for column in zip(*(p.outputs for p in ran), strict=True)]

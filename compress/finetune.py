@@ -9,6 +9,7 @@ dogs are dogs. Without a teacher or validation labels there is nothing to judge 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,14 @@ import msgspec
 
 from ..core.bundle import Bundle, flatten_outputs
 from ..core.errors import RecipeError
+from ..core.tensor import rows_first
 from ..core.verdict import YES, Verdict, no
 from ..tasks.samples import gather_targets
 from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
 from .train import Trained, fit
 from .training.augment import Augment
+from .training.rows import numeric, rows_in_front
 from .training.settings import Count, Positive, Share, TrainSettings
 
 if TYPE_CHECKING:
@@ -80,8 +83,10 @@ class Finetune:
 
 def train(bundle: Bundle, settings: FinetuneSettings, context: Context, label: str, began: float) -> tuple[Trained, dict[str, Any]]:
     """Trains the graph of ``bundle`` in place, a free copy; how it went, and what the history says of it."""
-    task, data = context.task, context.train
+    task = context.task
     assert task is not None
+    context = dataclasses.replace(context, train=numeric(context.train, task), val=numeric(context.val, task))
+    data = context.train
     assert data is not None
     teacher, told = None, {"teacher": None}
     if context.teacher is not None and (settings.alpha > 0 or settings.hints):
@@ -98,21 +103,25 @@ def train(bundle: Bundle, settings: FinetuneSettings, context: Context, label: s
         )
     plan = augmentation(settings.augment, bundle, context)
     context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
-    trained = fit(
-        bundle.graph,
-        len(bundle.signature.outputs),
-        settings,
-        task,
-        data,
-        context.val,
-        plan=plan,
-        teacher=teacher,
-        seed=context.seed,
-        work=context.work,
-        label=label,
-        progress=context.progress,
-        began=began,
-    )
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rows_in_front(bundle.graph, bundle.signature.outputs))
+        if teacher is not None and context.teacher is not None:
+            stack.enter_context(rows_in_front(teacher.graph, context.teacher.signature.outputs))
+        trained = fit(
+            bundle.graph,
+            len(bundle.signature.outputs),
+            settings,
+            task,
+            data,
+            context.val,
+            plan=plan,
+            teacher=teacher,
+            seed=context.seed,
+            work=context.work,
+            label=label,
+            progress=context.progress,
+            began=began,
+        )
     return trained, {**trained.changes(), "augment": str(plan), **told}
 
 
@@ -222,6 +231,7 @@ def _score(teacher: Bundle, task: Task, val: Samples, plan: Augment, *, always: 
         if batch.target is None:
             return None
         with torch.no_grad():
-            outputs.append([o.numpy() for o in flatten_outputs(teacher.graph(*batch.inputs))])
+            made = flatten_outputs(teacher.graph(*batch.inputs))
+            outputs.append([rows_first(o, spec).numpy() for o, spec in zip(made, teacher.signature.outputs, strict=True)])
         targets.append(batch.target.numpy())
     return task.score([np.concatenate(c) for c in zip(*outputs, strict=True)], np.concatenate(targets)).value

@@ -48,6 +48,37 @@ def test_a_limit_takes_the_first_samples(files: Any) -> None:
     assert score.outputs == ()
 
 
+class TwoSizes:
+    """Every third sample is smaller than the file's input."""
+
+    def __init__(self, data: Any) -> None:
+        self.data, self.classes, self.source = data, data.classes, "two sizes"
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def shape_of(self, index: int) -> str:
+        return "small" if index % 3 == 0 else "as it is"
+
+    def batch(self, indices: Any) -> Any:
+        (x,), y = self.data.batch(indices)
+        return (x[:, :, :-1] if self.shape_of(indices[0]) == "small" else x,), y
+
+    def raw(self, index: int) -> None:
+        return None
+
+
+def test_a_file_of_one_size_is_not_scored_on_others_and_says_why(files: Any) -> None:
+    subjects = [(files.onnx, files.folder, "onnxruntime"), (files.tflite, files.folder, "litert")]
+    with Local() as link:
+        scores = score_artifacts(subjects, link, samples=TwoSizes(files.data(12)), task=files.task())
+    for score in scores:
+        assert score.metric is None
+        assert "images of 8x8 only" in score.why
+    bare = Measurement(file="net.fp32.onnx", format="onnx", runtime="onnxruntime", precision="fp32", bytes=1, sha256="0")
+    assert "give all one size with --crop" in with_scores([bare], scores)[0].why["metric"]
+
+
 def test_metrics_join_measurements_and_absences_have_reasons(files: Any) -> None:
     with Local() as link:
         scores = score_artifacts([(files.onnx, files.folder, "onnxruntime")], link, samples=files.data(20), task=files.task())
