@@ -74,7 +74,7 @@ def test_a_file_of_one_size_is_not_scored_on_others_and_says_why(files: Any) -> 
         scores = score_artifacts(subjects, link, samples=TwoSizes(files.data(12)), task=files.task())
     for score in scores:
         assert score.metric is None
-        assert "images of 8x8 only" in score.why
+        assert "images of 16x16 only" in score.why
     bare = Measurement(file="net.fp32.onnx", format="onnx", runtime="onnxruntime", precision="fp32", bytes=1, sha256="0")
     assert "give all one size with --crop" in with_scores([bare], scores)[0].why["metric"]
 
