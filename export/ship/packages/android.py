@@ -10,7 +10,7 @@ from ....core.tensor import TensorSpec
 from ..spec import Golden, Package, Ship, Stage
 from ..templates import fill
 from . import builders
-from .common import figures, identifier, inline, write, write_data
+from .common import figures, identifier, inline, task_of, write, write_data
 from .cpp import preprocessing, quoted
 
 MIN_SDK = 24
@@ -37,7 +37,7 @@ class Android:
         for artifact in artifacts:
             if ship.preprocess is None or len(artifact.signature.inputs) != 1:
                 raise InputError(f"'{artifact.file}' doesn't read one image; the Android package does nothing else")
-        title = inline(f"{ship.name}, {ship.task or 'a model'}")
+        title = inline(f"{ship.name}, {task_of(ship) or 'a model'}")
         engines = list(dict.fromkeys(a.format for a in artifacts))
         values = {
             "package": package,

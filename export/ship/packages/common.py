@@ -103,6 +103,11 @@ def golden_files(golden: Golden, artifact: Artifact) -> list[str]:
     return [*([golden.image] if golden.image else []), *(s.file for s in stages)]
 
 
+def task_of(ship: Ship) -> str:
+    """The task's name without its settings, for people."""
+    return (ship.task or "").partition(":")[0]
+
+
 def identifier(name: str) -> str:
     """A name that every language takes: lower case letters, digits and underscores, a letter first."""
     plain = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "model"

@@ -10,7 +10,7 @@ from ....core.tensor import TensorSpec
 from ..spec import Golden, Package, Ship, Stage
 from ..templates import fill
 from . import builders
-from .common import camel, figures, inline, write, write_data
+from .common import camel, figures, inline, task_of, write, write_data
 from .cpp import preprocessing, quoted
 
 TYPES = {"float32": "float32", "int8": "int8", "uint8": "uint8"}
@@ -33,7 +33,7 @@ class Ios:
             raise InputError(f"'{artifact.file}' doesn't read one image; the iOS package does nothing else")
         values = {
             "module": module,
-            "title": inline(f"{ship.name}, {artifact.precision}, {ship.task or 'a model'}"),
+            "title": inline(f"{ship.name}, {artifact.precision}, {task_of(ship) or 'a model'}"),
             "proof": PROOF,
             **_values(ship, artifact),
         }

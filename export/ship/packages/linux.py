@@ -8,7 +8,7 @@ from ....core.artifact import Artifact
 from ..spec import Package, Ship
 from ..templates import fill
 from . import builders
-from .common import identifier, inline, write, write_data
+from .common import identifier, inline, task_of, write, write_data
 from .cpp import write_cpp
 
 RUNTIMES = {
@@ -32,7 +32,7 @@ class Linux:
             "package": package,
             "distribution": package.replace("_", "-"),
             "unit": package.replace("_", "-"),
-            "description": inline(f"{ship.name}, {artifact.precision}, {ship.task or 'a model'}"),
+            "description": inline(f"{ship.name}, {artifact.precision}, {task_of(ship) or 'a model'}"),
             "requirement": requirement,
         }
         inner = home / "python" / package

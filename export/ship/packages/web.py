@@ -11,7 +11,7 @@ from ....core.errors import InputError
 from ..spec import Package, Ship
 from ..templates import fill
 from . import builders
-from .common import identifier, inline, write, write_data
+from .common import identifier, inline, task_of, write, write_data
 
 RUNTIME = "^1.22.0"
 FILES = ("index.js", "postprocess.js", "preprocess.js", "selftest.js", "page.js", "index.html", "sw.js", "icon.svg", "README.md")
@@ -28,7 +28,7 @@ class Web:
         if ship.preprocess is None or len(artifact.signature.inputs) != 1:
             raise InputError(f"'{artifact.file}' doesn't read one image; the web package does nothing else")
         name = f"{identifier(ship.name)}-model".replace("_", "-")
-        title = html.escape(inline(f"{ship.name}, {artifact.precision}, {ship.task or 'a model'}"))
+        title = html.escape(inline(f"{ship.name}, {artifact.precision}, {task_of(ship) or 'a model'}"))
         values = {"distribution": name, "title": title, "sha": artifact.sha256[:16]}
         for file in FILES:
             write(home / file, fill(f"web/{file}", values))
