@@ -230,8 +230,10 @@ def test_kotlin(name: str, bundles: dict[str, Path], tmp_path: Path, tool: Calla
     command = [java, "-Xmx1g", "-cp", jars, "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-no-reflect", "-kotlin-home", compiler]
     run([*command, *sources, "-d", jar])
     classes = f"{jar}:{compiler / 'lib' / 'kotlin-stdlib.jar'}"
-    said = run([java, "-cp", classes, f"packlight.models.{name}.ReplayKt", bundles[name] / "android/src/androidTest/assets"])
-    assert f"replayed {len(read_ship(bundles[name]).goldens)}" in said
+    goldens = read_ship(bundles[name]).goldens
+    shapes = ";".join(",".join(map(str, g.runs[0].outputs[0].shape)) for g in goldens)
+    said = run([java, "-cp", classes, f"packlight.models.{name}.ReplayKt", bundles[name] / "android/src/androidTest/assets", shapes])
+    assert f"replayed {len(goldens)}" in said
 
 
 def test_the_reference_reads_as_the_closed_form() -> None:
