@@ -141,10 +141,8 @@ def judged(fault: Fault, bundle: Path, work: Path) -> bool:
     words = named(fault, bundle)
     hit = next((f for f in findings if f.place == fault.place and words in f.what), None)
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    print(
-        f"| {fault.what} | {'yes' if hit else '**no**'} | {line(f'{hit.place}: {hit.what}' if hit else str(findings[:1]))}{more} |",
-        flush=True,
-    )
+    said = f"{hit.place}: {hit.what}" if hit else str(findings[:1])
+    print(f"| {fault.what} | {'yes' if hit else '**no**'} | {line(said.replace(str(work), '.'))}{more} |", flush=True)
     return hit is not None
 
 
