@@ -34,7 +34,7 @@ def test_integer(name: str, quantized: Callable[[str], Bundle], emit: Callable[.
     bundle = quantized(name)
     x = bundle.sized(1)
     (want,) = (t.numpy() for t in bundle.run(*x))
-    for doors in ("integer", "float32"):
+    for doors in ("integer", "float32") if name == "superres" else ("integer",):
         path, written = emit(bundle, precision="int8", doors=doors)
         assert written.ops.transposes == 0
         assert written.ops.float_left == ()
