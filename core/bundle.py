@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -26,8 +27,9 @@ from .errors import ModelError, UnsupportedOpError
 from .files import sha256, staged_folder
 from .history import Step
 from .preprocess import Preprocess
-from .pt2 import first_line, read_program, write_program
+from .pt2 import read_program, write_program
 from .tensor import Signature, TensorSpec
+from .untraced import why, without_the_wall
 
 if TYPE_CHECKING:
     import torch
@@ -285,10 +287,10 @@ def _export(module: Any, samples: tuple[Tensor, ...], axes: Sequence[dict[int, s
         raise ModelError(f"the model is a {type(module).__name__}, not a torch.nn.Module")
     dynamic = tuple(dict.fromkeys(free, torch.export.Dim.DYNAMIC) for free in axes) if any(axes) else None
     try:
-        with torch.no_grad():
+        with torch.no_grad(), without_the_wall():
             return torch.export.export(module, samples, dynamic_shapes=_dynamic(module, dynamic))
     except Exception as error:  # torch raises a dozen types here
-        raise ModelError(f"torch.export can't trace the model: {first_line(error)}{_user_line(error)}") from error
+        raise ModelError(f"torch.export can't trace the model: {why(error)}") from error
 
 
 def _dynamic(module: Any, dynamic: Any) -> Any:
@@ -301,15 +303,6 @@ def _dynamic(module: Any, dynamic: Any) -> Any:
     if len(parameters) and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
         return (dynamic,)
     return dynamic
-
-
-def _user_line(error: BaseException) -> str:
-    """The user's source line that a trace stopped at, where torch tells it."""
-    import re
-
-    found = re.findall(r'File "([^"]+)", line (\d+), in (\w+)', str(error))
-    mine = [f for f in found if "/torch/" not in f[0]]
-    return f" (at {Path(mine[-1][0]).name}:{mine[-1][1]} in {mine[-1][2]})" if mine else ""
 
 
 def _unlift(program: ExportedProgram) -> GraphModule:
@@ -338,6 +331,7 @@ def _signature(
     graph: GraphModule,
 ) -> Signature:
     import torch
+    from torch.utils import _pytree
 
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     inputs = []
@@ -351,13 +345,29 @@ def _signature(
         name = input_names[i] if i < len(input_names) else str(node.name)
         inputs.append(TensorSpec(name=name, shape=shape, dtype=_dtype(sample), layout="NCHW" if sample.ndim == 4 else ""))
     (output,) = [n for n in graph.graph.nodes if n.op == "output"]
-    values = flatten_outputs([n.meta.get("val") for n in output.all_input_nodes])
-    names = list(output_names) or (["output"] if len(values) == 1 else [f"output_{i}" for i in range(len(values))])
+    leaves = _pytree.tree_leaves(output.args)  # one result may be given twice: `return x, x`
+    values = flatten_outputs([leaf.meta.get("val") for leaf in leaves if isinstance(leaf, torch.fx.Node)])
+    names = list(output_names) or _output_names(program, len(values))
     outputs = []
     for name, value in zip(names, values, strict=False):
         shape = tuple(int(s) if str(s).lstrip("-").isdigit() else symbols.get(str(s), str(s)) for s in value.shape)
         outputs.append(TensorSpec(name=name, shape=shape, dtype=_dtype(value), layout="NCHW" if value.ndim == 4 else ""))
     return Signature(tuple(inputs), tuple(outputs))
+
+
+def _output_names(program: ExportedProgram, count: int) -> list[str]:
+    """The keys of a dict (or fields of a named tuple) where the model gives one, else ``output`` or ``output_0``, ``output_1``."""
+    from torch.utils import _pytree
+
+    plain = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
+    spec = program.call_spec.out_spec
+    if spec is None or spec.num_leaves != count:
+        return plain
+    paths, _ = _pytree.tree_flatten_with_path(_pytree.tree_unflatten(list(range(count)), spec))
+    names = ["_".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path) for path, _ in paths]
+    named = all(any(hasattr(k, "key") or hasattr(k, "name") for k in path) for path, _ in paths)
+    fits = named and len(set(names)) == count and all(re.fullmatch(r"\w+", name) for name in names)
+    return names if fits else plain
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -63,7 +63,7 @@ def one_line(exception: BaseException) -> str:
     message = f"{type(exception).__name__}: {lines[0][:300]}" if lines else type(exception).__name__
     if isinstance(exception, SyntaxError) and exception.filename:
         return f"{message.partition(' (')[0]} (at {Path(exception.filename).name}:{exception.lineno})"
-    own = [f for f in traceback.extract_tb(exception.__traceback__) if _is_users(f.filename)]
+    own = [f for f in traceback.extract_tb(exception.__traceback__) if is_users(f.filename)]
     return f"{message} (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else message
 
 
@@ -117,7 +117,8 @@ def _callables(module: ModuleType) -> str:
     return ", ".join(functions + [n for n in own if n not in functions]) or "nothing that can be called"
 
 
-def _is_users(filename: str) -> bool:
+def is_users(filename: str) -> bool:
+    """Whether a file is the user's own: neither installed, nor Python's, nor of this package."""
     parts = Path(filename).parts
     inside_us = Path(filename).resolve().is_relative_to(Path(__file__).resolve().parent.parent) and "examples" not in parts
     library = "site-packages" in parts or filename.startswith("<") or Path(filename).is_relative_to(Path(inspect.__file__).parent)

@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from packlight.core.errors import PacklightError, UnsupportedOpError
 from packlight.core.onnx_import import ops  # noqa: F401  files the converters
-from packlight.core.onnx_import.module import make_module
+from packlight.core.onnx_import.module import TYPES, make_module
 from packlight.core.onnx_import.read import opset, read
 
 FOLDERS = ("pytorch-operator", "pytorch-converted", "simple")
@@ -68,7 +68,7 @@ def cases(op: str | None = None) -> list[Case]:
 def run(case: Case) -> str:
     """What the importer does with one case."""
     flat = [x for inputs, outputs in case.data for x in (*inputs, *outputs)]
-    if any(not isinstance(x, np.ndarray) or (x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16") for x in flat):
+    if any(not isinstance(x, np.ndarray) or x.dtype.name not in TYPES | {"float16", "bfloat16"} for x in flat):
         return "refused: : its data is no tensor that torch has"
     try:
         return _try(case, baked=False)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnsupportedOpError
+from ..errors import ModelError, UnsupportedOpError
 from ..pt2 import first_line
 from .call import WHO, Call, as_tensor, converters
 from .refused import refusal
@@ -27,6 +27,9 @@ def schema_version(op: str, opset: int) -> int:
     import onnx
 
     return int(onnx.defs.get_schema(op, opset, "").since_version)
+
+
+TYPES = frozenset(("float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool"))
 
 
 class Step:
@@ -68,6 +71,10 @@ def array_of(tensor: Any) -> NDArray[Any]:
     array = np.asarray(onnx.numpy_helper.to_array(tensor))
     if array.dtype.name in ("float16", "bfloat16"):
         array = array.astype(np.float32)
+    if array.dtype.name not in TYPES:
+        raise ModelError(
+            f"the ONNX file stores '{tensor.name}' as {array.dtype.name}, which torch has no arithmetic for; store it as float32"
+        )
     return array
 
 

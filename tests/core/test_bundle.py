@@ -178,3 +178,68 @@ def test_not_an_archive(tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(b"no")
     with pytest.raises(ModelError, match="not a .pt2 archive"):
         read_program(tmp_path / "x.pt2")
+
+
+class Results(nn.Module):
+    """Results in every container, one of them twice, and the input itself."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> object:
+        z = x + y
+        return {"dict": {"sum": z, "again": z, "in": x}, "twice": (z, z), "nested": [z, (x, {"deep": z})]}[self.form]
+
+
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [("dict", ["sum", "again", "in"]), ("twice", ["output_0", "output_1"]), ("nested", ["output_0", "output_1", "output_2"])],
+)
+def test_results_in_containers(form: str, names: list[str]) -> None:
+    bundle = Bundle.capture(Results(form), (torch.randn(2, 3), torch.randn(2, 3)))
+    assert [s.name for s in bundle.signature.outputs] == names
+    assert [s.shape for s in bundle.signature.outputs] == [("batch", 3)] * len(names)
+    x, y = torch.randn(5, 3), torch.randn(5, 3)
+    want = {"dict": [x + y, x + y, x], "twice": [x + y] * 2, "nested": [x + y, x, x + y]}[form]
+    assert all(torch.equal(a, b) for a, b in zip(bundle.run(x, y), want, strict=True))
+
+
+class Looks(nn.Module):
+    def __init__(self, way: str) -> None:
+        super().__init__()
+        self.way = way
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.way == "if" and x.sum() > 0:
+            return x
+        while self.way == "while" and x.max() < 10:
+            x = x * 2
+        if self.way == "count":
+            return x.repeat(1, int(x[0, 0]))
+        if self.way == "length":
+            return x.reshape(6)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [
+        (
+            "if",
+            r'depends on the numbers that go in \(at test_bundle\.py:\d+ in forward: "if self\.way == "if" and x\.sum\(\) > 0:"\); use',
+        ),
+        ("while", r'at test_bundle\.py:\d+ in forward: "while self\.way == "while" and x\.max\(\) < 10:"'),
+        ("count", r'at test_bundle\.py:\d+ in forward: "return x\.repeat\(1, int\(x\[0, 0\]\)\)"'),
+    ],
+)
+def test_dynamic_control_flow_is_told_in_one_line(way: str, told: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ModelError, match=told) as caught:
+        Bundle.capture(Looks(way), (torch.randn(2, 3),))
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_axis_that_the_model_fixes() -> None:
+    with pytest.raises(ModelError, match=r"axis 1 of input 'x' can't be free: the model fixes it to 3"):
+        Bundle.capture(Looks("length"), (torch.randn(2, 3),), free_batch=False, free_axes=[{1: "width"}])
