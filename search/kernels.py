@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..bench.session import Subject
+    from ..core.tensor import Signature
     from ..targets.target import Target
     from ..tasks.samples import Samples
     from ..tasks.task import Task
@@ -39,20 +40,40 @@ def check_kernels(subjects: Sequence[Subject], samples: Samples, task: Task | No
     """The check of every int8 file that runs here in a runtime which can also run it as written, by (file, runtime)."""
     from ..export.prove import run_file
 
-    count = min(SAMPLES, len(samples))
-    inputs = samples.batch([i * len(samples) // count for i in range(count)])[0]
+    integers = [s for s in subjects if s.artifact.precision == "int8" and s.runtime in RUNTIMES]
+    rows = chosen(samples, integers[0].artifact.signature) if integers else []
+    if not rows:
+        return {}
+    inputs = samples.batch(rows)[0]
 
     def outputs(s: Subject, optimise: bool) -> list[NDArray[Any]]:
         return run_file(s.folder / s.artifact.file, s.runtime, s.artifact.signature, inputs, optimise)
 
     found = {}
-    for s in subjects:
-        if s.artifact.precision != "int8" or s.runtime not in RUNTIMES:
-            continue
+    for s in integers:
         twin = next((o for o in subjects if o.artifact.precision == "fp32" and o.runtime == s.runtime and _alike(o, s)), None)
         reference = None if twin is None else outputs(twin, True)
-        found[s.artifact.file, s.runtime] = compare(outputs(s, False), outputs(s, True), reference, task, count)
+        found[s.artifact.file, s.runtime] = compare(outputs(s, False), outputs(s, True), reference, task, len(rows))
     return found
+
+
+def chosen(samples: Samples, signature: Signature) -> list[int]:
+    """Up to ``SAMPLES`` numbers from all over the data; of samples that differ in size those of the commonest that the file takes."""
+    from ..tasks.samples import by_shape
+
+    shape_of = getattr(samples, "shape_of", None)
+    rows: Sequence[int] = range(len(samples))
+    if shape_of is not None:
+        door = signature.inputs[0]
+        sizes = door.shape[1:-1] if door.layout == "NHWC" else door.shape[2:]
+
+        def takes(index: int) -> bool:
+            given = tuple(shape_of(index))[-len(sizes) :] if sizes else ()
+            return all(isinstance(want, str) or want == have for want, have in zip(sizes, given, strict=False))
+
+        rows = next((r for r in by_shape(samples) if takes(r[0])), ())
+    count = min(SAMPLES, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
 
 
 def compare(

@@ -17,11 +17,12 @@ from packlight.compress.quantize.torchao import installed
 from packlight.compress.recipe import make_pass
 from packlight.core.bundle import Bundle
 from packlight.core.report import Measurement
+from packlight.core.tensor import Signature, TensorSpec
 from packlight.export.exporter import Options
 from packlight.export.prove import saturates_here
 from packlight.export.run import export_bundle
 from packlight.search.formats import folded
-from packlight.search.kernels import check_kernels, compare, kernel_gates, with_kernels
+from packlight.search.kernels import check_kernels, chosen, compare, kernel_gates, with_kernels
 from packlight.targets.load import load_target
 from packlight.tasks.load import load_task
 
@@ -48,6 +49,25 @@ def test_the_gap_is_what_the_kernels_add() -> None:
     assert (gate.name, gate.file, gate.ok, gate.value) == ("saturation", "f", False, told.gap_db)
     assert kernel_gates([checked], load_target("raspberry-pi-5")) == ()  # what it loses here says nothing of a Pi
     assert kernel_gates([m]) == ()
+
+
+def test_samples_of_many_sizes_are_taken_from_the_commonest_that_fits() -> None:
+    class Sized:
+        sizes = (8, 12, 12, 8, 12, 16)
+
+        def __len__(self) -> int:
+            return len(self.sizes)
+
+        def shape_of(self, index: int) -> tuple[int, int]:
+            return self.sizes[index], self.sizes[index]
+
+    def door(height: int | str, width: int | str) -> Signature:
+        x = TensorSpec(name="x", shape=("batch", 3, height, width), dtype="float32", layout="NCHW")
+        return Signature((x,), (x,))
+
+    assert chosen(Sized(), door("height", "width")) == [1, 2, 4]
+    assert chosen(Sized(), door(8, 8)) == [0, 3]
+    assert chosen(Sized(), door(9, 9)) == []
 
 
 @pytest.mark.skipif(not installed(), reason="torchao is not installed; quantization is an extra")
