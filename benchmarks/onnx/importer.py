@@ -6,6 +6,7 @@ Run ``python benchmarks/onnx/importer.py``: it writes import.md beside it.
 from __future__ import annotations
 
 import platform
+import re
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -63,7 +64,7 @@ def _reason(op: str, why: str) -> str:
         return "operators of another domain than ONNX's"
     if "no tensor that torch has" in why + op:
         return "sequences, text, or numbers of a type that torch does not have (4 and 8 bit floats, ...)"
-    return f"{op}: {why}" if op else why
+    return re.sub(r"'/[^']*'", "the file", f"{op}: {why}" if op else why)
 
 
 if __name__ == "__main__":
