@@ -194,7 +194,7 @@ def _edge(folder: Path, bundle: Any, place: Path) -> dict[str, Any]:
     from ai_edge_quantizer import quantizer, recipe
     from zoo import ZOO
 
-    from packlight.export.litert_torch.edit import look
+    from packlight.export.litert_torch.edit import finish, look
 
     source = folder / "litert-torch" / f"{bundle.name}.fp32.tflite"
     seen = look(source.read_bytes(), "fp32")
@@ -206,7 +206,9 @@ def _edge(folder: Path, bundle: Any, place: Path) -> dict[str, Any]:
     made = quantizer.Quantizer(str(source), recipe.static_wi8_ai8())
     result = made.quantize(made.calibrate({"serving_default": rows}, num_threads=1), enable_progress_report=False)
     seconds = time.process_time() - started
-    data, file = bytes(result.quantized_model), f"{bundle.name}.int8.tflite"
+    names = [s.name for s in bundle.signature.inputs], [s.name for s in bundle.signature.outputs]
+    data = finish(bytes(result.quantized_model), *names, {}, float_doors=True)  # it gives integer doors; ours take and give float32
+    file = f"{bundle.name}.int8.tflite"
     (place / file).write_bytes(data)
     seen = look(data, "int8")
 

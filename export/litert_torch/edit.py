@@ -64,7 +64,7 @@ def finish(data: bytes, inputs: Sequence[str], outputs: Sequence[str], metadata:
     for buffer in model.buffers:
         buffer.__class__ = kind
     for entries, names, prefix in ((signature.inputs, inputs, b"args_"), (signature.outputs, outputs, b"output_")):
-        entries.sort(key=lambda entry, prefix=prefix: int(bytes(entry.name).removeprefix(prefix)))
+        entries.sort(key=lambda entry, prefix=prefix: _number(bytes(entry.name).removeprefix(prefix)))
         for entry, name in zip(entries, names, strict=True):
             entry.name = name
     if float_doors:
@@ -88,6 +88,11 @@ def finish(data: bytes, inputs: Sequence[str], outputs: Sequence[str], metadata:
     builder = flatbuffers.Builder(len(data) + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
+
+
+def _number(text: bytes) -> int:
+    """The number in a name; names without one keep their order."""
+    return int(text) if text.isdigit() else 0
 
 
 def _real_door(schema: Any, model: Any, index: int, into: bool) -> int:
@@ -129,8 +134,15 @@ def _code(schema: Any, model: Any, name: str) -> int:
 
 
 def _read(data: bytes) -> tuple[Any, Any]:
+    import numpy as np
+
     schema: Any = require("ai_edge_litert.schema_py_generated", "tflite")
-    return schema, schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(data, 0))
+    for buffer in model.buffers:
+        if buffer.offset > 1:  # the bytes stand behind the flatbuffer
+            buffer.data = np.frombuffer(data, np.uint8, buffer.size, buffer.offset)
+            buffer.offset = buffer.size = 0
+    return schema, model
 
 
 def _spec(tensor: Any, kinds: dict[int, str]) -> TensorSpec:
