@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..coupling import Coupling
-from ..index import covering
-from .evidence import reads
+from .evidence import channels_read
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,17 +55,13 @@ def _gated(coupling: Coupling, gates: Tensor) -> Any:
 
     class Gated(torch.fx.Interpreter):
         def run_node(self, n: torch.fx.Node) -> Any:
-            found = reads(n)
+            found = channels_read(coupling, n)
             if found is None:
                 return super().run_node(n)
-            source, dim = found
-            ndim = len(coupling.shapes[source])
-            field = covering(coupling.values.get(source) or (), dim % ndim)
-            if field is None or len(field.dims) > 1:
-                return super().run_node(n)
+            source, dim, ids = found
             args, kwargs = self.fetch_args_kwargs_from_env(n)
-            shape = [-1 if d == dim % ndim else 1 for d in range(ndim)]
-            mine = args[0] * gates[units[torch.from_numpy(field.ids.copy())]].reshape(shape)
+            shape = [-1 if d == dim else 1 for d in range(len(coupling.shapes[source]))]
+            mine = args[0] * gates[units[torch.from_numpy(ids.copy())]].reshape(shape)
             return self.call_function(n.target, (mine, *args[1:]), kwargs)  # type: ignore[arg-type]
 
     return Gated(coupling.graph)

@@ -114,6 +114,17 @@ def reads(node: Node) -> tuple[Node, int] | None:
     return source, -1 if name in LAST else READERS[name]
 
 
+def channels_read(coupling: Coupling, node: Node) -> tuple[Node, int, NDArray[np.int64]] | None:
+    """What a layer with weights reads, along which dimension (from the front) its channels lie, and their ids; None where it has none."""
+    found = reads(node)
+    if found is None:
+        return None
+    source, dim = found
+    dim %= len(coupling.shapes[source])
+    field = covering(coupling.values.get(source) or (), dim)
+    return None if field is None or len(field.dims) > 1 else (source, dim, field.ids)
+
+
 def _watch(coupling: Coupling, slopes: bool) -> Any:
     """An interpreter that keeps what layers read, each reader its own copy so that slopes don't mix."""
     import torch
@@ -132,14 +143,10 @@ def _watch(coupling: Coupling, slopes: bool) -> Any:
             return super().run(*args, **more)
 
         def run_node(self, n: torch.fx.Node) -> Any:
-            found = reads(n)
+            found = channels_read(coupling, n)
             if found is None:
                 return super().run_node(n)
-            source, dim = found
-            ndim = len(coupling.shapes[source])
-            field = covering(coupling.values.get(source) or (), dim % ndim)
-            if field is None or len(field.dims) > 1:
-                return super().run_node(n)
+            source, dim, ids = found
             args, kwargs = self.fetch_args_kwargs_from_env(n)
             mine = args[0].view_as(args[0])
             if slopes and not mine.requires_grad:
@@ -147,9 +154,9 @@ def _watch(coupling: Coupling, slopes: bool) -> Any:
             bound, name = arguments(n), op_name(n).split(".")[1]
             weights = args[2] if isinstance(args[2] if len(args) > 2 else None, (list, tuple)) else args[1]
             told = coupling.shapes[source]
-            rows = [d for d in range(ndim) if d != dim % ndim and mine.shape[d] * batch == told[d] * self.count]
+            rows = [d for d in range(len(told)) if d != dim and mine.shape[d] * batch == told[d] * self.count]
             power = _power(name, weights, int(bound.get("groups", 1)))
-            self.read.append(Read(mine, dim % ndim, field.ids, rows[0] if rows else None, power))
+            self.read.append(Read(mine, dim, ids, rows[0] if rows else None, power))
             return self.call_function(n.target, (mine, *args[1:]), kwargs)  # type: ignore[arg-type]
 
     return Watch()
