@@ -17,7 +17,7 @@ from ..core.errors import ParityError
 from ..core.tensor import Signature, from_door, rows_axis, to_door
 from ..targets.machine import look
 from ..targets.runtime import installed, open_session
-from ..tasks.samples import by_shape
+from ..tasks.samples import spread
 from . import parity
 from .rounded import PRECISIONS, rounded
 
@@ -58,23 +58,10 @@ def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | N
 
 def _inputs(bundle: Bundle, samples: Samples | None) -> tuple[tuple[NDArray[Any], ...], str]:
     if samples is not None and len(samples):
-        return _spread(samples, bundle), ""
-    rows = bundle.samples[0].shape[0] if bundle.samples[0].ndim else 1
-    return tuple(s.numpy() for s in bundle.samples), f"parity was taken on {rows} example inputs; give --data to take it on real samples"
-
-
-def _spread(samples: Samples, bundle: Bundle) -> tuple[NDArray[Any], ...]:
-    """Up to 64 samples from all over the data; of samples that differ in size those of the example's size where there are, else of the
-    commonest."""
-    shape_of = getattr(samples, "shape_of", None)
-    if shape_of is None:
-        count = min(SAMPLES, len(samples))
-        return samples.batch([i * len(samples) // count for i in range(count)])[0]
-    sizes = by_shape(samples)
-    wanted = tuple(bundle.samples[0].shape[2:])
-    rows = next((r for r in sizes if tuple(shape_of(r[0])) == wanted), sizes[0])
-    count = min(SAMPLES, len(rows))
-    return samples.batch([rows[i * len(rows) // count] for i in range(count)])[0]
+        rows = spread(samples, SAMPLES, tuple(bundle.samples[0].shape[2:]))
+        return samples.batch(rows)[0], ""
+    count = bundle.samples[0].shape[0] if bundle.samples[0].ndim else 1
+    return tuple(s.numpy() for s in bundle.samples), f"parity was taken on {count} example inputs; give --data to take it on real samples"
 
 
 def run_graph(bundle: Bundle, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:

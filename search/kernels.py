@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core.errors import TargetError
 from ..core.report import Gate, Kernels, Measurement
+from ..core.tensor import rows_first
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,8 @@ def check_kernels(subjects: Sequence[Subject], samples: Samples, task: Task | No
     inputs = samples.batch(rows)[0]
 
     def outputs(s: Subject, optimise: bool) -> list[NDArray[Any]]:
-        return run_file(s.folder / s.artifact.file, s.runtime, s.artifact.signature, inputs, optimise)
+        made = run_file(s.folder / s.artifact.file, s.runtime, s.artifact.signature, inputs, optimise)
+        return [rows_first(o, spec) for o, spec in zip(made, s.artifact.signature.outputs, strict=True)]
 
     found = {}
     for s in integers:
@@ -68,7 +70,7 @@ def chosen(samples: Samples, signature: Signature) -> list[int]:
         sizes = door.shape[1:-1] if door.layout == "NHWC" else door.shape[2:]
 
         def takes(index: int) -> bool:
-            given = tuple(shape_of(index))[-len(sizes) :] if sizes else ()
+            given = tuple(shape_of(index) or ())[-len(sizes) :] if sizes else ()
             return all(isinstance(want, str) or want == have for want, have in zip(sizes, given, strict=False))
 
         rows = next((r for r in by_shape(samples) if takes(r[0])), ())

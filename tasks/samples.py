@@ -74,6 +74,16 @@ def by_shape(samples: Samples, count: int | None = None) -> list[list[int]]:
     return sorted(found.values(), key=len, reverse=True)
 
 
+def spread(samples: Samples, most: int, wanted: tuple[int, ...] = ()) -> list[int]:
+    """Up to ``most`` samples from all over the data that fit into one batch: of samples that differ in size those whose ``shape_of`` is
+    ``wanted`` where there are, else of the commonest size."""
+    sizes = by_shape(samples)
+    shape_of = getattr(samples, "shape_of", None)
+    rows = next((r for r in sizes if wanted and shape_of is not None and shape_of(r[0]) == wanted), sizes[0])
+    count = min(most, len(rows))
+    return [rows[i * len(rows) // count] for i in range(count)]
+
+
 def example_rows(splits: Splits) -> tuple[Samples | None, list[int], list[dict[int, str]]]:
     """The split and rows that serve as example inputs, and the axes that are free because samples differ in size.
 
