@@ -175,7 +175,8 @@ def table(rows: dict[str, Any]) -> str:
         "",
         "`python benchmarks/tasks/published.py`: metric of the file itself in its own runtime, one machine, one run, seed 0.",
         "int8 is the pass `quantize` with its defaults, for x86-64 without VNNI (7-bit weights). PSNR is taken of images clipped and",
-        "rounded to 8 bits, as an app shows them. Latency is not a part of this table.",
+        "rounded to 8 bits, as an app shows them. Latency is not a part of this table. TFLite files have one size and are",
+        "not scored on images that differ in size (Set5, Set12).",
     ]
     for name, row in rows.items():
         out += [

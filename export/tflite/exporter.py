@@ -10,7 +10,7 @@ import msgspec
 
 from ...core.artifact import Ops
 from ...core.errors import InputError, UnsupportedOpError
-from ...core.tensor import DoorQuantization, Signature, TensorSpec
+from ...core.tensor import DoorQuantization, Signature, TensorSpec, rows_axis
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written
 
@@ -127,6 +127,7 @@ def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
             dtype=tensor.dtype,
             layout=layout if len(tensor.shape) == 4 and spec.layout else spec.layout,
             quantization=DoorQuantization(scale=_float32(q.scale[0]), zero_point=q.zero_point[0]) if q else None,
+            rows=rows_axis(spec),
         )
 
     return Signature(

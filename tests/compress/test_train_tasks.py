@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -12,6 +13,8 @@ from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
 from packlight.core.bundle import Bundle
 from packlight.core.preprocess import Preprocess
+from packlight.export.exporter import Options
+from packlight.export.run import export_bundle
 from packlight.targets.load import load_target
 from packlight.tasks.data.load import load_data, splits_of
 from packlight.tasks.load import load_task
@@ -86,3 +89,16 @@ def test_a_denoiser_is_trained_by_pairs(tmp_path: Path) -> None:
     assert was < 17.5  # noise of sigma 40 alone is 16.1 dB
     assert now > was + 1
     assert after.history[-1].changes["augment"] == "none"
+
+
+def test_a_tflite_reader_keeps_the_axis_of_its_rows(tmp_path: Path) -> None:
+    """The format fixes the batch, so the axis has no name any more; rows must still come together along it."""
+    pytest.importorskip("ai_edge_litert")
+    torch.manual_seed(0)
+    data = splits_of({"all": words(40)}, preprocess=Preprocess(colour="GREY"))
+    assert data.test is not None
+    bundle = Bundle.capture(Columns().eval(), [torch.from_numpy(data.test.batch([0, 1])[0][0])], name="reader", task="recognition")
+    (made,) = export_bundle(bundle, tmp_path, ["tflite"], Options(), load_target("x86-64-avx2"), data.test)
+    assert made.signature.outputs[0].shape == (8, 1, 4)
+    assert made.signature.outputs[0].rows == 1
+    assert made.parity[0].samples == len(data.test)
