@@ -21,13 +21,13 @@ class CannotInstall(Exception):
     """Why there can be no such part of the rig here, in one line."""
 
 
-def run(command: Sequence[str | Path], cwd: Path, what: str) -> str:
+def run(command: Sequence[str | Path], cwd: Path, what: str, patience_s: float = PATIENCE_S) -> str:
     """Runs a command; its stdout, or CannotInstall with its last words."""
     words = [str(word) for word in command]
     try:
-        ran = subprocess.run(words, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=PATIENCE_S)
+        ran = subprocess.run(words, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=patience_s)
     except subprocess.TimeoutExpired:
-        raise CannotInstall(f"{what} was not done after {PATIENCE_S} s") from None
+        raise CannotInstall(f"{what} was not done after {patience_s:g} s") from None
     except OSError as error:
         raise CannotInstall(f"{what} failed: {error}") from None
     if ran.returncode != 0:

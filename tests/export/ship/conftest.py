@@ -1,21 +1,19 @@
 """What the proofs in other languages need: compilers and npm packages, each skipped with its reason where it is absent.
 
-``npm install --prefix .proofs onnxruntime-web kotlin-compiler`` in the repository brings what isn't a system package; with PACKLIGHT_RIG
-set to a folder, a Swift compiler is installed into it (tests/rig/swift.py).
+``npm install --prefix .proofs onnxruntime-web kotlin-compiler`` in the repository brings what isn't a system package;
+``PYTHONPATH=tests python -m rig.swift .rig`` a Swift compiler.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from rig import swift as rig_swift
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,23 +46,8 @@ def npm_package() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def swift() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """``swift(work, "swiftc", ...)`` runs a command of Swift's tools in the folder ``work``, which it sees as /work; skips without them."""
-    folder = os.environ.get("PACKLIGHT_RIG")
-    if not folder:
-        pytest.skip("no Swift compiler: set PACKLIGHT_RIG to a folder for it (2 to 4 minutes to install, 2.5 GB)")
-    pi, rig = (_module(f"packlight_rig_{name}", ROOT / "tests" / "rig" / f"{name}.py") for name in ("pi", "swift"))
-    try:
-        root = rig.install(Path(folder), pi)
-    except pi.CannotInstall as why:
-        pytest.skip(f"no Swift compiler: {why}")
-    return lambda work, *command: rig.run(root, work, *map(str, command), timeout=1800)
-
-
-def _module(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    """``swift(work, "swiftc", ...)`` runs a command of Swift's tools in the folder ``work``, which it sees as /proof; or skips."""
+    root = rig_swift.installed(Path(os.environ["PACKLIGHT_RIG"]))
+    if root is None:
+        pytest.skip("no Swift compiler: 'PYTHONPATH=tests python -m rig.swift .rig' installs one (2 to 4 minutes, 2.5 GB)")
+    return lambda work, *command: rig_swift.run(root, work, *map(str, command), timeout=1800)

@@ -231,7 +231,7 @@ def test_the_swift_package_passes_its_own_tests(
     remote = '.package(url: "https://github.com/microsoft/onnxruntime-swift-package-manager", from: "1.20.0")'
     assert remote in manifest.read_text()
     manifest.write_text(manifest.read_text().replace(remote, '.package(path: "../onnxruntime-swift-package-manager")'))
-    command = ["env", "ORT_LIBRARY=/work/libonnxruntime.so", "swift-test", "--package-path", "/work/ios"]
+    command = ["env", "ORT_LIBRARY=/proof/libonnxruntime.so", "swift-test", "--package-path", "/proof/ios"]
     tested = swift(tmp_path, *command)
     assert tested.returncode == 0, tested.stdout[-2000:] + tested.stderr[-2000:]
     assert "Executed 1 test, with 0 failures" in tested.stdout + tested.stderr

@@ -182,9 +182,9 @@ def test_swift(written: tuple[list[Case], list[str], Path], swift: Callable[...,
     folder = written[2]
     (folder / "Preprocess.swift").write_text(fill("ios/Preprocess.swift"))
     (folder / "main.swift").write_text((HARNESS / "main.swift").read_text())
-    built = swift(folder, "swiftc", "-O", "-warnings-as-errors", "/work/Preprocess.swift", "/work/main.swift", "-o", "/work/harness")
+    built = swift(folder, "swiftc", "-O", "-warnings-as-errors", "/proof/Preprocess.swift", "/proof/main.swift", "-o", "/proof/harness")
     assert built.returncode == 0, built.stderr[-2000:]
-    (folder / "lines").write_text("\n".join(written[1]).replace(f"{folder}/", "/work/") + "\n")
-    done = swift(folder, "sh", "-c", "/work/harness < /work/lines")
+    (folder / "lines").write_text("\n".join(written[1]).replace(f"{folder}/", "/proof/") + "\n")
+    done = swift(folder, "sh", "-c", "/proof/harness < /proof/lines")
     assert done.returncode == 0, done.stderr[-2000:]
     compare(written[0], folder)
