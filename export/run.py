@@ -22,7 +22,7 @@ from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
 from .prove import prove, references
-from .there import coverage, require_whole, runs_there
+from .there import coverage, require_whole, runs_there, simulated
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
@@ -71,13 +71,15 @@ def export_bundle(
         with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as stage, storage_errors(folder):
             written = one.write(bundle, Path(stage), options, target)
             runtimes, refused = runs_there(written.file, one.name, options.precision, target, dict.fromkeys(written.ops.file, ""))
-            known_there = coverage(Path(stage) / written.file, one.name, options.precision, target)
+            compiled, unproven = simulated(Path(stage) / written.file, one.name, options.precision, target)
+            known_there = (*coverage(Path(stage) / written.file, one.name, options.precision, target), *compiled)
             if strict_target:
                 require_whole(written.file, target, known_there)
             if options.precision == "int8":
                 require_integer(written.file, one.name, bundle, written.ops)
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known)
-            notes = (*written.notes, *refused, *(n for c in known_there for n in c.notes()), *told, *filter(None, [known.told]))
+            missed = (*refused, *(n for c in known_there for n in c.notes()), *unproven)
+            notes = (*written.notes, *missed, *told, *filter(None, [known.told]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
             artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there))
             for name in written.files:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.coverage import Coverage
-from ..core.errors import GateError, TargetError
-from ..targets.coverage import lint
+from ..core.errors import GateError, MissingDependencyError, TargetError
+from ..targets.coverage import SIMULATED, lint, simulate
 
 if TYPE_CHECKING:
     from ..targets.target import Target
@@ -39,6 +39,19 @@ def coverage(file: Path, format: str, precision: str, target: Target) -> tuple[C
     """What each runtime of ``target`` that has a published operator list takes of ``file``, one entry a list."""
     lists = dict.fromkeys(r.operators for r in target.runtimes_for(format, precision) if r.operators)
     return tuple(lint(file, format, name) for name in lists)
+
+
+def simulated(file: Path, format: str, precision: str, target: Target) -> tuple[tuple[Coverage, ...], tuple[str, ...]]:
+    """``file`` compiled for the runtimes of ``target`` that have a simulator, one entry each; and a note where it was not, with why."""
+    found, notes = [], []
+    for name in dict.fromkeys(r.operators for r in target.runtimes_for(format, precision) if r.operators in SIMULATED):
+        try:
+            found.append(simulate(file))
+        except MissingDependencyError:
+            notes.append(f"not simulated for {name}, only held against its list: install packlight[{name}]")
+        except TargetError as error:
+            notes.append(f"not simulated for {name}, only held against its list: {error}")
+    return tuple(found), tuple(notes)
 
 
 def require_whole(file: str, target: Target, found: Sequence[Coverage]) -> None:
