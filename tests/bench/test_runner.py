@@ -52,7 +52,9 @@ def test_all_three_runtimes_locally(files: Any) -> None:
     slow = bench.measurements[1].speedup
     assert slow is not None
     assert slow.against == "net.fp32.onnx (onnxruntime)"
-    assert slow.ci95[1] < 1, "twenty more convolutions must be seen"
+    assert slow.ci95[0] <= slow.value <= slow.ci95[1]
+    fast_s, slow_s = (bench.measurements[i].latency.values_s for i in (0, 1))
+    assert min(slow_s) > min(fast_s), "twenty more convolutions must be seen; their quickest run is not another process's fault"
     assert bench.measurements[0].why["speedup"] == "this is the baseline"
     assert bench.environment.cores == len(__import__("os").sched_getaffinity(0))
     assert {"onnxruntime", "openvino", "litert", "numpy"} <= set(bench.environment.versions)
