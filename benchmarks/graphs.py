@@ -84,6 +84,8 @@ def page(book: work.Book) -> str:
         f"median of {work.LAUNCHES} launches and their range. Other work ran on the machine; ratios within a round carry that alike.",
         "- export CPU s and memory: the exporter alone, in a process of its own; the growth of its peak over what torch and the model "
         "take. ai-edge-quantizer's come on top of litert-torch's.",
+        '- Where ai-edge-quantizer\'s file is faster: it computes LSTM and GRU in int8, which costs dB (see "to float torch"); packlight '
+        "leaves the recurrent layers in float.",
         "- An empty cell, a graph or a file that is not listed: not measured yet.",
         "",
         "## packlight beside its peers",
