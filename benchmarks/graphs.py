@@ -84,8 +84,9 @@ def page(book: work.Book) -> str:
         f"median of {work.LAUNCHES} launches and their range. Other work ran on the machine; ratios within a round carry that alike.",
         "- export CPU s and memory: the exporter alone, in a process of its own; the growth of its peak over what torch and the model "
         "take. ai-edge-quantizer's come on top of litert-torch's.",
-        '- Where ai-edge-quantizer\'s file is faster: it computes LSTM and GRU in int8, which costs dB (see "to float torch"); packlight '
-        "leaves the recurrent layers in float.",
+        "- Where ai-edge-quantizer's file is faster on the CRNN and the GRU video, its LSTM and GRU are in int8, which costs dB "
+        '(see "to float torch"), and packlight\'s are float: a likely cause, not profiled. The 1 % on MobileNetV2 and ConvLSTM is not '
+        "explained.",
         "- An empty cell, a graph or a file that is not listed: not measured yet.",
         "",
         "## packlight beside its peers",
