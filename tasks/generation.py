@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..core.report import Metric
-from ..core.verdict import YES, Verdict, no
-from .images import as_shown, check_range, checked, image_figures, to_uint8
+from ..core.verdict import Verdict, no
+from .images import as_shown, check_range, checked, image_figures, inputs_fit, to_uint8
 from .measures.mean import mean_interval
 from .restoration import CHARBONNIER
 from .task import Given, TaskSettings, Truth, tasks
@@ -58,13 +58,7 @@ class Generation:
         if len(output.shape) != 4:
             return no(f"generation needs an image (batch, channels, height, width), but the model's first output is {output}")
         inputs, _ = samples.batch([0])
-        if len(inputs) != len(signature.inputs):
-            return no(f"the model has {len(signature.inputs)} inputs but '{samples.source}' gives {len(inputs)}")
-        for spec, value in zip(signature.inputs, inputs, strict=True):
-            if not spec.fits(((spec.shape[0] if isinstance(spec.shape[0], int) else 1), *value.shape[1:])):
-                wants, gives = ("x".join(map(str, shape[1:])) for shape in (spec.shape, value.shape))
-                return no(f"the model wants latents of {wants} but '{samples.source}' gives {gives}")
-        return YES
+        return inputs_fit(signature, samples, inputs, "latents of {}")
 
     def loss(self, outputs: Sequence[torch.Tensor], target: torch.Tensor) -> torch.Tensor:
         """Mean of sqrt(d^2 + 1e-6), d = output - the uncompressed generator's output (Charbonnier)."""

@@ -6,13 +6,28 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import DataError
+from ..core.verdict import YES, Verdict, no
 from .measures.image import luma, psnr, ssim
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from ..core.tensor import Signature
+    from .samples import Samples
+
 Channel = Literal["all", "y"]
+
+
+def inputs_fit(signature: Signature, samples: Samples, inputs: Sequence[NDArray[Any]], wanted: str, remedy: str = "") -> Verdict:
+    """Whether one sample's ``inputs`` are what the model reads; ``wanted`` puts the shape into words ("latents of {}")."""
+    if len(inputs) != len(signature.inputs):
+        return no(f"the model has {len(signature.inputs)} inputs but '{samples.source}' gives {len(inputs)}")
+    for spec, value in zip(signature.inputs, inputs, strict=True):
+        if not spec.fits(((spec.shape[0] if isinstance(spec.shape[0], int) else 1), *value.shape[1:])):
+            wants, gives = ("x".join(map(str, shape[1:])) for shape in (spec.shape, value.shape))
+            return no(f"the model wants {wanted.format(wants)} but '{samples.source}' gives {gives}{remedy}")
+    return YES
 
 
 def as_shown(image: NDArray[Any], low: float, high: float, bits: int) -> NDArray[Any]:

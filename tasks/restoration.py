@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.errors import DataError
 from ..core.report import Metric
 from ..core.verdict import YES, Verdict, no
-from .images import Channel, as_shown, check_range, checked, compared, image_figures, to_uint8
+from .images import Channel, as_shown, check_range, checked, compared, image_figures, inputs_fit, to_uint8
 from .measures.mean import mean_interval
 from .task import Given, TaskSettings, Truth, tasks
 
@@ -63,12 +63,9 @@ class Restoration:
         if len(output.shape) != 4:
             return no(f"restoration needs an image (batch, channels, height, width), but the model's first output is {output}")
         inputs, target = samples.batch([0])
-        if len(inputs) != len(signature.inputs):
-            return no(f"the model has {len(signature.inputs)} inputs but '{samples.source}' gives {len(inputs)}")
-        for spec, value in zip(signature.inputs, inputs, strict=True):
-            if not spec.fits(((spec.shape[0] if isinstance(spec.shape[0], int) else 1), *value.shape[1:])):
-                wants, gives = ("x".join(map(str, shape[1:])) for shape in (spec.shape, value.shape))
-                return no(f"the model wants {wants} a sample but '{samples.source}' gives {gives}; set --crop or --colour")
+        read = inputs_fit(signature, samples, inputs, "{} a sample", "; set --crop or --colour")
+        if not read:
+            return read
         if target is None:
             return YES
         if target.ndim != 4 or target.dtype.kind != "f":
