@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     default="int8",
     show_default=True,
     metavar="NAME|FILE",
-    help="int8, prune50-int8, qat-int8, prune50-qat, fp16, or a recipe.toml.",
+    help="int8, prune50-int8, prune50-iterative, prune50-sparse, qat-int8, prune50-qat, fp16, or a recipe.toml.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="PASS.SETTING=VALUE", help="Change one setting of the recipe; may be repeated.")
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")

@@ -23,6 +23,7 @@ COMMANDS = {
     "prune": ("one_pass", "Remove channels; writes a bundle."),
     "quantize": ("one_pass", "Make weights and activations int8; writes a bundle."),
     "distill": ("one_pass", "Train a student from a teacher; writes a bundle."),
+    "apply": ("one_pass", "Passes by name, or a recipe's; writes a bundle."),
     "export": ("export", "Write files a device can run, with parity."),
     "bench": ("bench", "Latency, memory and accuracy of files on a device."),
     "compare": ("compare", "Two reports: faster, slower, or not proven."),

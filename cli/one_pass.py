@@ -1,4 +1,4 @@
-"""``packlight prune``, ``quantize`` and ``distill``: one pass alone; each writes a bundle folder."""
+"""``packlight prune``, ``quantize``, ``distill`` and ``apply``: one pass or a few, alone; each writes a bundle folder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,20 @@ from . import options as o
 SET = click.option("--set", "extra", multiple=True, metavar="SETTING=VALUE", help="Any other setting of the pass; may be repeated.")
 TARGET = click.option("--target", default="x86-64-avx2", show_default=True, metavar="TARGET", help="A known target or a profile.toml.")
 
+WORK = click.option("--work", type=click.Path(path_type=Path), help="Keep checkpoints here; a run that was killed goes on from them.")
+CLOCK = o.together(
+    click.option("--runtime", metavar="NAME", help="For what is measured (--latency): the runtime to do it in [the target's first]."),
+    click.option("--precision", default="fp32", show_default=True, metavar="NAME", help="The precision to measure in."),
+    click.option(
+        "--device", default="local", show_default=True, metavar="DEVICE", help="Where to measure: local, ssh:HOST, adb:SERIAL or a name."
+    ),
+    click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Threads of the runtime that is measured."),
+)
+
+
+def _clock(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: options[key] for key in ("runtime", "precision", "device", "threads")}
+
 
 @click.command()
 @o.model
@@ -23,15 +37,17 @@ TARGET = click.option("--target", default="x86-64-avx2", show_default=True, meta
 @click.option("--ratio", type=float, metavar="SHARE", help="Share of every layer's channels to remove.")
 @click.option("--params", type=float, metavar="SHARE", help="Share of the parameters to keep.")
 @click.option("--latency", type=float, metavar="MS", help="Milliseconds that one inference may take, measured; see --runtime and --device.")
-@click.option("--runtime", metavar="NAME", help="For --latency: the runtime to measure in [the target's first].")
-@click.option("--precision", default="fp32", show_default=True, metavar="NAME", help="For --latency: the precision to measure in.")
-@click.option(
-    "--device", default="local", show_default=True, metavar="DEVICE", help="For --latency: local, ssh:HOST, adb:SERIAL or a name."
-)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="For --latency: threads of the runtime.")
+@CLOCK
 @click.option("--criterion", metavar="NAME", help="How channels are ranked.")
 @click.option("--round-to", type=int, metavar="N", help="Keep a multiple of N channels.")
 @click.option("--protect", multiple=True, metavar="LAYER", help="Leave this layer whole; may be repeated.")
+@click.option("--sensitivity", type=float, metavar="POINTS", help="Scan first: no layer may cost more points alone, on validation data.")
+@click.option("--scan", type=click.Path(path_type=Path), metavar="DIR", help="With --sensitivity: the scan as a table and a plot go here.")
+@click.option("--steps", type=click.IntRange(2), metavar="N", help="Go there in N steps, training on --data between them.")
+@click.option("--schedule", type=click.Choice(["linear", "polynomial"]), help="With --steps: what goes when [polynomial].")
+@click.option("--epochs", type=float, metavar="N", help="With --steps: epochs after each step but the last [1].")
+@click.option("--recover", is_flag=True, help="Then estimate BatchNorm's statistics anew on --data or --calib; labels are not needed.")
+@WORK
 @o.seed
 @o.output
 @o.common
@@ -42,8 +58,50 @@ def prune(**options: Any) -> None:
     settings = {key: value for key, value in settings.items() if value is not None}
     if protect := options.pop("protect"):
         settings["protect"] = list(protect)
-    clock = {key: options.pop(key) for key in ("runtime", "precision", "device", "threads")}
-    _run([("prune", settings)], options, clock=clock if "latency" in settings else None)
+    if (tolerance := options.pop("sensitivity")) is not None:
+        settings["sensitivity"] = tolerance
+    elif options["scan"] is not None:
+        raise click.UsageError("--scan belongs to --sensitivity")
+    steps, between = options.pop("steps"), {key: options.pop(key) for key in ("schedule", "epochs")}
+    if steps is not None:
+        settings |= {"steps": steps} | ({"schedule": between["schedule"]} if between["schedule"] else {})
+        settings |= {"finetune": {"epochs": between["epochs"], "lr": 0.01}} if between["epochs"] is not None else {}
+    elif any(value is not None for value in between.values()):
+        raise click.UsageError("--schedule and --epochs belong to --steps")
+    passes = [("prune" if steps is None else "prune-iterative", settings)]
+    passes += [("reestimate-batchnorm", {})] * bool(options.pop("recover"))
+    _run(passes, options, main=0, clock=_clock(options) if "latency" in settings else None)
+
+
+@click.command()
+@o.model
+@click.option(
+    "--pass", "names", multiple=True, metavar="NAME", help="A pass, in order; may be repeated. An unknown name lists those there are."
+)
+@click.option("--recipe", metavar="NAME|FILE", help="The passes of a recipe instead.")
+@o.data
+@o.preprocessing
+@TARGET
+@click.option("--set", "extra", multiple=True, metavar="PASS.SETTING=VALUE", help="A setting of a pass; may be repeated.")
+@CLOCK
+@WORK
+@o.seed
+@o.output
+@o.common
+def apply(**options: Any) -> None:
+    """Run passes on MODEL by name, or those of a recipe, and write a bundle. Passes that measure do so with --runtime on --device."""
+    names, recipe, overrides = options.pop("names"), options.pop("recipe"), o.read_overrides(options.pop("extra"))
+    if bool(names) == (recipe is not None):
+        raise click.UsageError("give --pass (once or more) or --recipe")
+    if recipe is not None:
+        from ..compress.recipe import load_recipe
+
+        steps = [(use.use, use.settings) for use in load_recipe(recipe).override(overrides).passes]
+    else:
+        if unknown := [name for name in overrides if name not in names]:
+            raise click.UsageError(f"--set names pass '{unknown[0]}', which is not among --pass")
+        steps = [(name, overrides.get(name, {})) for name in names]
+    _run(steps, {**options, "extra": ()}, clock=_clock(options))
 
 
 @click.command()
@@ -80,7 +138,7 @@ def quantize(**options: Any) -> None:
 @click.option("--loss", metavar="NAME", help="How the outputs are compared: kd, dkd or dist.")
 @click.option("--temperature", type=float, metavar="T", help="Of the softened teacher.")
 @click.option("--alpha", type=float, metavar="A", help="Weight of the teacher against the labels, 0 to 1.")
-@click.option("--work", type=click.Path(path_type=Path), help="Keep checkpoints here; a run that was killed goes on from them.")
+@WORK
 @o.seed
 @o.output
 @o.common
@@ -95,8 +153,14 @@ def distill(**options: Any) -> None:
 
 
 def _run(
-    steps: list[tuple[str, dict[str, Any]]], options: dict[str, Any], *, need_data: bool = False, clock: dict[str, Any] | None = None
+    steps: list[tuple[str, dict[str, Any]]],
+    options: dict[str, Any],
+    *,
+    need_data: bool = False,
+    clock: dict[str, Any] | None = None,
+    main: int = -1,
 ) -> None:
+    """Runs ``steps``; ``--set`` without a pass's name belongs to the one at ``main``. ``clock``: what passes may measure with."""
     import contextlib
     import dataclasses
     import json
@@ -117,8 +181,8 @@ def _run(
     target = load_target(options["target"])
     if options.get("task"):
         load_task(options["task"])
-    last, settings = steps[-1]
-    steps = [*steps[:-1], (last, {**settings, **o.read_settings(options.pop("extra"))})]
+    name, settings = steps[main]
+    steps[main] = (name, {**settings, **o.read_settings(options.pop("extra"))})
     made = [make_pass(name, settings) for name, settings in steps]
     bundle, splits = read_inputs(options, need_data=need_data)
     task = load_task(options["task"], bundle.labels) if options.get("task") else None
@@ -146,6 +210,10 @@ def _run(
             context = dataclasses.replace(context, clock=stack.enter_context(open_clock(context, **clock)))
         after = run_passes(bundle, made, context, seen=seen.append)
         after.save(options["out"], force=options["force"])
+        if options.get("scan"):
+            from ..search.sensitivity import write_scan
+
+            write_scan(after, options["scan"], force=options["force"])
         if options.get("blame"):
             from ..search.repair import blamed
 
@@ -166,6 +234,11 @@ def _run(
         click.echo(f"{step}: {_told(step.changes)}")
     for what in ("macs", "parameters"):
         click.echo(f"{what} {figures[what][0]:,} -> {figures[what][1]:,}")
+    if any(step.changes.get("sensitivity") for step in after.history[len(bundle.history) :]):
+        from ..search.sensitivity import scan_of
+        from ..search.sensitivity import table as scanned
+
+        click.echo(scanned(scan_of(after)), nl=False)
     if layers:
         from ..compress.quantize.blame import table
 

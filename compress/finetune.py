@@ -29,8 +29,11 @@ from .training.rows import numeric, rows_in_front
 from .training.settings import Count, Positive, Share, TrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..tasks.samples import Samples
     from ..tasks.task import Task
+    from .training.rider import Rider
 
 TOLERATED = 0.02
 JUDGED_BY = 1000
@@ -81,7 +84,16 @@ class Finetune:
         return same_shape(before, after)
 
 
-def train(bundle: Bundle, settings: FinetuneSettings, context: Context, label: str, began: float) -> tuple[Trained, dict[str, Any]]:
+def train(
+    bundle: Bundle,
+    settings: FinetuneSettings,
+    context: Context,
+    label: str,
+    began: float,
+    *,
+    riders: Sequence[Rider] = (),
+    keep_last: bool = False,
+) -> tuple[Trained, dict[str, Any]]:
     """Trains the graph of ``bundle`` in place, a free copy; how it went, and what the history says of it."""
     task = context.task
     assert task is not None
@@ -121,6 +133,8 @@ def train(bundle: Bundle, settings: FinetuneSettings, context: Context, label: s
             label=label,
             progress=context.progress,
             began=began,
+            riders=riders,
+            keep_last=keep_last,
         )
     return trained, {**trained.changes(), "augment": str(plan), **told}
 

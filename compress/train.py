@@ -30,6 +30,7 @@ from .training.feed import Batch, Feed, ahead
 from .training.log import write_csv, write_tensorboard
 from .training.modes import twin
 from .training.objective import objective
+from .training.rider import Rider
 from .training.schedule import Budget, factor
 from .training.settings import TrainSettings
 from .training.taught import Taught, Teacher
@@ -92,8 +93,11 @@ def fit(
     label: str = "train",
     progress: Progress | None = None,
     began: float | None = None,
+    riders: Sequence[Rider] = (),
+    keep_last: bool = False,
 ) -> Trained:
-    """Trains ``graph`` (a free copy, in inference mode) in place; its weights end as the best on ``val``, or the last without one.
+    """Trains ``graph`` (a free copy, in inference mode) in place; its weights end as the best on ``val``, or the last without one or with
+    ``keep_last``. ``riders`` change gradients and weights around each step (training/rider.py).
 
     ``outputs`` is the number of tensors that it returns. With ``work`` a checkpoint is kept there every two minutes and at the end
     of each epoch, and a run with the same settings, data and weights goes on from it. ``began`` (``time.monotonic()``) is when the time
@@ -101,7 +105,7 @@ def fit(
     """
     import torch
 
-    run = _Run(graph, outputs, settings, task, train, val, plan, teacher, seed, work, label, progress or Silent(), began)
+    run = _Run(graph, outputs, settings, task, train, val, plan, teacher, seed, work, label, progress or Silent(), began, riders, keep_last)
 
     with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else None):
         return run.go()
@@ -125,12 +129,15 @@ class _Run:
         label: str,
         progress: Progress,
         began: float | None,
+        riders: Sequence[Rider],
+        keep_last: bool,
     ) -> None:
         import torch
 
         self.began = time.monotonic() if began is None else began
         self.graph, self.settings, self.task, self.teacher, self.seed = graph, settings, task, teacher, seed
         self.label, self.val = label, val
+        self.riders, self.keep_last = tuple(riders), keep_last
         self.key = self._key(train, plan)
         self.fabric = make_fabric(settings)
         self.progress = Silent() if self.fabric.global_rank else progress
@@ -154,6 +161,8 @@ class _Run:
         ).to(self.device)
         self.plain = module
         self.optimizer = make_optimizer(graph, module, settings)
+        for rider in self.riders:
+            rider.board(graph)
         self.module, self.wrapped = self.fabric.setup(module, self.optimizer, move_to_device=False)
         self.work = work
         self.checkpoint = work / f"{label}-{self.key}.pt" if work is not None else None
@@ -231,9 +240,13 @@ class _Run:
                 self.sums[name] = self.sums.get(name, 0.0) + float(figure)
             self.sums["n"] = self.sums.get("n", 0.0) + 1
             count += len(batch.rows)
+        for rider in self.riders:
+            self.sums[rider.name] = self.sums.get(rider.name, 0.0) + batches * float(rider.before_step(self.budget.progress))
         if settings.clip:
             self.fabric.clip_gradients(self.module, self.wrapped, max_norm=settings.clip)
         self.wrapped.step()
+        for rider in self.riders:
+            rider.after_step()
         self.budget.step()
         if self.ema:
             self._average()
@@ -267,7 +280,7 @@ class _Run:
 
     def _is_better(self, score: float | None) -> bool:
         best = self.best[1]
-        if score is None or best is None:
+        if score is None or best is None or self.keep_last:
             return True
         return score >= best if self.task.higher_is_better else score <= best
 
@@ -373,6 +386,7 @@ class _Run:
         """Names the run, from everything that its course depends on."""
         about = [msgspec.to_builtins(self.settings), self.seed, self.label, len(train), train.source, msgspec.to_builtins(plan)]
         about += self.teacher.about() if self.teacher else []
+        about += [[rider.about() for rider in self.riders], self.keep_last] if self.riders or self.keep_last else []
         states = [self.graph.state_dict()] + ([self.teacher.graph.state_dict()] if self.teacher else [])
         return fingerprint(about, *states)
 

@@ -62,6 +62,7 @@ def html(report: Report) -> str:
                 "classes": plots.per_class,
                 "blame": plots.layers,
                 "pruned": plots.pruned_layers,
+                "sensitivity": lambda r: plots.sensitivity(r.history),
             }.items()
         },
     )

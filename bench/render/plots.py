@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import require
+from ...core.history import Step
 from ...core.report import Measurement, Metric, Report
 from . import units, words
 
@@ -126,7 +127,7 @@ def layers(report: Report) -> str:
 
 def pruned_layers(report: Report) -> str:
     """The multiply-accumulates of each layer before and after pruning, a bar per layer; "" where nothing was pruned."""
-    steps = [s.changes["macs-by-layer"] for s in report.history if s.name == "prune" and s.changes.get("macs-by-layer")]
+    steps = [s.changes["macs-by-layer"] for s in report.history if s.changes.get("macs-by-layer")]
     if not steps:
         return ""
     first, last = steps[0], steps[-1]
@@ -148,6 +149,39 @@ def pruned_layers(report: Report) -> str:
         axes.set_xlabel(f"million multiply-accumulates: {was / 1e6:.4g} before (grey), {now / 1e6:.4g} left{timed}{left}")
         axes.grid(visible=True, axis="x")
         return save("Multiply-accumulates of each layer before and after pruning")
+
+
+def sensitivity(history: Sequence[Step]) -> str:
+    """What each layer alone cost at several shares of its units, from the last scan of the history; "" where none was made."""
+    told = next((s.changes["sensitivity"] for s in history[::-1] if s.changes.get("sensitivity")), None)
+    layers = [(name, points) for name, points in told["layers"].items() if points][:LAYERS_SHOWN] if told else []
+    if told is None or not layers:
+        return ""
+    with _figure(8.6, 0.9 + 0.3 * len(layers), "sensitivity") as (figure, save):
+        axes = figure.add_subplot()
+        for row, (name, points) in enumerate(layers):
+            limit = told["limits"].get(name, 0.0)
+            axes.plot([0, limit], [row, row], color=GOOD, linewidth=5, alpha=0.25, solid_capstyle="butt")
+            for point in points:
+                share = point["gone"] / point["size"]
+                axes.plot([share], [row], "o", markersize=5.5, color=GOOD if share <= limit else BAD, markeredgewidth=0)
+                axes.annotate(f"{point['drop']:.3g}", (share, row), (5, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(layers)), [name for name, _ in layers])
+        axes.set_ylim(len(layers) - 0.4, -0.6)
+        axes.set_xlim(0, 1)
+        unit = "points" if told["unit"] == "%" else told["unit"]
+        axes.set_xlabel(f"share of the layer's units taken away, alone; beside it what it cost ({told['metric']}, {unit})")
+        axes.grid(visible=True, axis="x")
+        return save("What each layer alone costs")
+
+
+def standalone(svg: str) -> str:
+    """A plot of this module as a file of its own: the page's variables become colours that are read on white."""
+    colours = {"--ink": "#1a1a1a", "--faint": "#8a8a8a", "--paper": "#ffffff", "--good": "#1a7f37", "--bad": "#b42318"}
+    colours |= {f"--series-{i}": c for i, c in enumerate(("#2563eb", "#d97706", "#0d9488", "#9333ea", "#db2777", "#64748b"))}
+    for name, colour in colours.items():
+        svg = svg.replace(f"var({name})", colour)
+    return svg.replace("<svg ", '<svg font-family="sans-serif" ', 1)
 
 
 def class_accuracies(metric: Metric | None, labels: Sequence[str] = ()) -> dict[str, float]:

@@ -8,12 +8,12 @@ The table adds up layers that ran alone; what it leaves out (fusion, caches, wha
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...core.bundle import Bundle
 from ...core.errors import RecipeError
 from ..passes import Context
-from .allocate import Limits
 from .plan import Plan, PruneSettings, rank
 from .shape import shape_to
 from .surgery import operate
@@ -35,7 +35,7 @@ class Aimed:
     told: dict[str, Any]
 
 
-def aim(bundle: Bundle, settings: PruneSettings, context: Context) -> Aimed:
+def aim(bundle: Bundle, settings: PruneSettings, context: Context, *, whole: Mapping[str, int] | None = None) -> Aimed:
     """Prunes to ``settings.latency``. Raises RecipeError where the layers can't shrink enough, or the whole stays slower than asked."""
     assert context.clock is not None
     assert settings.latency is not None
@@ -46,7 +46,7 @@ def aim(bundle: Bundle, settings: PruneSettings, context: Context) -> Aimed:
     if table.whole_s <= target_s:
         raise RecipeError(f"prune: the model takes {table.whole_s * 1e3:.4g} ms already; {settings.latency:.4g} ms asks for nothing")
     seconds = Seconds(layers, table, ranked.coupling.unit)
-    limits = Limits(settings.round_to or table.step, settings.most)
+    limits = ranked.limits(settings, table.step, whole)
     wanted, tries = target_s, []
     best: Aimed | None = None
     for number in range(ROUNDS):

@@ -50,10 +50,17 @@ class Floors:
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """``round_to``: a group keeps a multiple of it. ``most``: the largest share that may go from one group."""
+    """``round_to``: a group keeps a multiple of it. ``most``: the largest share that may go from one group. ``least``: how many units each
+    group keeps at least, in the groups' order, where that is more."""
 
     round_to: int = 1
     most: float = 0.9
+    least: tuple[int, ...] = ()
+
+    def floor(self, number: int, size: int) -> int:
+        """The fewest units that group ``number`` of ``size`` units may keep."""
+        least = self.least[number] if self.least else 0
+        return min(size, max(1, least, int(np.ceil(size * (1 - self.most) - 1e-9))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +84,8 @@ class Allocator:
         removed = np.zeros(self.units, bool)
         importance = np.zeros(self.units)
         counts = self._counts(ratio)
-        for group, mine, count in zip(self.groups, self.scores, counts, strict=True):
-            gone = len(group) - _kept(len(group), count, self.limits)
+        for number, (group, mine, count) in enumerate(zip(self.groups, self.scores, counts, strict=True)):
+            gone = len(group) - _kept(len(group), count, self.limits.round_to, self.limits.floor(number, len(group)))
             removed[group.units[np.argsort(mine, kind="stable")[:gone]]] = True
             importance[group.units] = mine
         return self.floors.mend(removed, importance)
@@ -140,11 +147,11 @@ def _global_counts(groups: Sequence[Group], scores: Sequence[Scores], ratio: flo
     return [float(n) for n in np.bincount(gone, minlength=len(groups))]
 
 
-def _kept(size: int, gone: float, limits: Limits) -> int:
-    """How many units a group keeps: a multiple of ``round_to``, at least one (or one multiple), at least 1 - ``most`` of them."""
-    least = max(1, int(np.ceil(size * (1 - limits.most) - 1e-9)))
+def _kept(size: int, gone: float, step: int, least: int) -> int:
+    """How many units a group keeps: a multiple of ``step``, at least ``least`` (or one multiple)."""
     kept = max(size - round(gone), least)
-    step = limits.round_to
     if step > 1:
         kept = min(size, max(step, round(kept / step) * step) if size >= step else size)
+        while kept < least:
+            kept = min(size, kept + step)
     return kept

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, cast
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+import msgspec
 import numpy as np
 
 from ...core.bundle import Bundle
+from ...core.errors import RecipeError
 from ..passes import Context, Settings
 from .allocate import Allocator, Floors, Limits, Mask, Scope
 from .coupling import Coupling
@@ -20,7 +23,7 @@ from .importance.evidence import gather
 from .index import covering
 from .price import Price
 from .surgery import tensor_of
-from .trace import couple
+from .trace import couple, prefixes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +40,9 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     share ("isomorphic": Fang et al., 2024, "Isomorphic Pruning for Vision Models", arXiv:2407.04616).
     ``round_to``: layers keep a multiple of it (1; for ``latency`` the step that the clock found).
     ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
-    model, ``*`` matches) that stay as they are. ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
+    model, ``*`` matches) that stay as they are. ``limits``: the same with the largest share that each may lose ({"conv1" = 0.25}).
+    ``sensitivity``: points of the task's metric that no layer alone may cost on the validation data: limits come from a scan
+    (``sensitivity.py``). ``reduction`` and ``normalise``: how the figures of coupled layers become one, and how
     those of different groups are compared. ``attention``: whether heads go, or channels inside every head. ``images``, ``batch``:
     how many samples the criteria that need data look at, and how many at once. ``reconstruct``: whether the layers that are left are
     fitted to what the whole model computed on these samples (``reconstruct.py``); by default they are, where there are samples.
@@ -52,6 +57,8 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     round_to: int | None = None
     most: float = 0.9
     protect: tuple[str, ...] = ()
+    limits: dict[str, float] = msgspec.field(default_factory=dict)
+    sensitivity: float | None = None
     reduction: Reduction = "mean"
     normalise: Normalisation = "mean"
     attention: Literal["heads", "width"] = "heads"
@@ -72,6 +79,11 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
             raise ValueError(f"round-to is {self.round_to}; give 1 or more")
         if not 0 < self.most < 1:
             raise ValueError(f"most is {self.most}; give a share between 0 and 1")
+        for layer, share in self.limits.items():
+            if not 0 <= share <= 1:
+                raise ValueError(f"limits of '{layer}' is {share}; give a share from 0 (stays whole) to 1")
+        if self.sensitivity is not None and self.sensitivity < 0:
+            raise ValueError(f"sensitivity is {self.sensitivity}; give points of the metric, 0 or more")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +95,7 @@ class Plan:
     scores: tuple[Scores, ...]
     removed: Mask
     notes: tuple[str, ...] = ()
+    told: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def outputs_left(self, name: str) -> Tensor:
         """Indices of the first dimension of a weight that are left."""
@@ -96,17 +109,27 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Ranked:
-    """What is coupled and how important it is, before anything was decided. ``free``: the groups that may lose units, with ``scores``."""
+    """What is coupled and how important it is, before anything was decided. ``free``: the groups that may lose units, with ``scores`` and
+    the largest share of each that may go (``shares``). ``told`` goes into the history.
+    """
 
     coupling: Coupling
     groups: tuple[Group, ...]
     free: tuple[Group, ...]
     scores: tuple[Scores, ...]
     notes: tuple[str, ...]
+    shares: tuple[float, ...] = ()
+    told: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def plan(self, removed: Mask) -> Plan:
         """These units go."""
-        return Plan(self.coupling, self.groups, self.scores, removed, self.notes)
+        return Plan(self.coupling, self.groups, self.scores, removed, self.notes, self.told)
+
+    def limits(self, settings: PruneSettings, step: int = 1, whole: Mapping[str, int] | None = None) -> Limits:
+        """What a group keeps. ``whole``: how many units each had before earlier steps (``sizes_of``), of which the shares are taken."""
+        sizes = [(whole or {}).get(key, len(group)) for key, group in zip(keys_of(self.free), self.free, strict=True)]
+        least = [int(np.ceil(size * (1 - share) - 1e-9)) for size, share in zip(sizes, self.shares, strict=True)]
+        return Limits(settings.round_to or step, settings.most, tuple(least))
 
     @property
     def floors(self) -> Floors:
@@ -119,14 +142,61 @@ def rank(bundle: Bundle, settings: PruneSettings, context: Context | None = None
     groups = groups_of(coupling)
     free = tuple(g for g in groups if not g.protected and len(g) > 1)
     scores, notes = _scores(free, settings, coupling, context)
-    return Ranked(coupling, groups, free, tuple(scores), tuple(notes))
+    ranked = Ranked(coupling, groups, free, tuple(scores), tuple(notes), shares_of(free, coupling, settings.limits, settings.most))
+    if settings.sensitivity is None or context is None:
+        return ranked
+    from .sensitivity import scan
+
+    found = scan(bundle, ranked, settings, context)
+    limits = found.limits(settings.sensitivity)
+    shares = [min(mine, limits.get(key, 0.0)) for key, mine in zip(keys_of(free), ranked.shares, strict=True)]
+    return dataclasses.replace(ranked, shares=tuple(shares), told={"sensitivity": {**found.told(), "limits": limits}})
 
 
-def plan(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Plan:
-    """Decides which units go; changes nothing. Where a latency is asked for, ``aim.py`` decides."""
+def shares_of(groups: Sequence[Group], coupling: Coupling, limits: Mapping[str, float], most: float) -> tuple[float, ...]:
+    """The largest share that each group may lose by ``limits`` (layers, ``*`` matches). Raises RecipeError where one fits no layer."""
+    shares = [most] * len(groups)
+    hit = set()
+    for number, group in enumerate(groups):
+        for name in {m.name for m in group.members if m.role in ("out", "other")} or {m.name for m in group.members}:
+            for layer, share in limits.items():
+                if any(fnmatch.fnmatchcase(prefix, layer) for prefix in prefixes(name)):
+                    hit.add(layer)
+                    shares[number] = min(shares[number], share)
+    for layer in limits:
+        if layer not in hit and not any(fnmatch.fnmatchcase(p, layer) for name in coupling.same for p in prefixes(name)):
+            known = ", ".join(dict.fromkeys(group.name for group in groups))
+            raise RecipeError(f"prune: limits names '{layer}', which is no layer with weights; layers that can be pruned: {known}")
+    return tuple(shares)
+
+
+def keys_of(groups: Sequence[Group]) -> list[str]:
+    """A name for each group: its layer, and "#2" behind it for the layer's second group."""
+    seen: dict[str, int] = {}
+    found = []
+    for group in groups:
+        seen[group.name] = seen.get(group.name, 0) + 1
+        found.append(group.name if seen[group.name] == 1 else f"{group.name}#{seen[group.name]}")
+    return found
+
+
+def sizes_of(groups: Sequence[Group]) -> dict[str, int]:
+    """How many units each group has."""
+    return dict(zip(keys_of(groups), map(len, groups), strict=True))
+
+
+def plan(
+    bundle: Bundle,
+    settings: PruneSettings,
+    context: Context | None = None,
+    *,
+    module: bool = False,
+    whole: Mapping[str, int] | None = None,
+) -> Plan:
+    """Decides which units go; changes nothing. Where a latency is asked for, ``aim.py`` decides. ``whole``: see ``Ranked.limits``."""
     ranked = rank(bundle, settings, context, module=module)
     scope = settings.scope or ("global" if settings.ratio is None else "layer")
-    limits = Limits(settings.round_to or 1, settings.most)
+    limits = ranked.limits(settings, whole=whole)
     coupling = ranked.coupling
     allocator = Allocator(
         ranked.free, ranked.scores, coupling.units, limits, scope, ranked.floors, [kind_of(coupling, g) for g in ranked.free]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,8 +31,10 @@ class Prune:
     name = "prune"
     Settings = PruneSettings
 
-    def __init__(self, settings: PruneSettings) -> None:
+    def __init__(self, settings: PruneSettings, whole: Mapping[str, int] | None = None) -> None:
+        """``whole``: how many units groups had before earlier steps (``plan.Ranked.limits``)."""
         self.settings = settings
+        self.whole = whole
 
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
         if bundle.quantized is not None:
@@ -43,6 +46,8 @@ class Prune:
             return no("reconstruct needs images; give --data or --calib")
         if self.settings.latency is not None and context.clock is None:
             return no("latency needs a device to measure on; run 'packlight prune' or 'packlight compress'")
+        if self.settings.sensitivity is not None and (context.task is None or context.val is None or not len(context.val)):
+            return no("sensitivity needs validation data and a task; give --data and --task")
         if criterion.needs == "images" and context.train is None and context.calib is None:
             return no(f"criterion '{self.settings.criterion}' needs images; give --data or --calib, or take l2")
         return YES
@@ -50,10 +55,10 @@ class Prune:
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         told: dict[str, Any] = {}
         if self.settings.latency is None:
-            made = plan(bundle, self.settings, context)
+            made = plan(bundle, self.settings, context, whole=self.whole)
             graph = operate(made.coupling, made.removed, bundle.samples)
         else:
-            aimed = aim(bundle, self.settings, context)
+            aimed = aim(bundle, self.settings, context, whole=self.whole)
             made, graph, told = aimed.plan, aimed.graph, aimed.told
         told |= self._reconstruct(bundle, graph, made, context)
         name = bundle.name if bundle.name.endswith("-pruned") else f"{bundle.name}-pruned"
@@ -103,5 +108,6 @@ def changes(before: Bundle, after: Bundle, made: Plan) -> dict[str, Any]:
         "layers": layers,
         "macs-by-layer": Price(made.coupling).by_layer(made.removed),
         "protected": kept,
+        **made.told,
     }
     return {**told, "notes": list(made.notes)} if made.notes else told

@@ -44,10 +44,10 @@ def shape_to(
     removed = np.zeros(units, bool)
     importance = np.zeros(units)
     lines = []
-    for group, mine in zip(groups, scores, strict=True):
+    for number, (group, mine) in enumerate(zip(groups, scores, strict=True)):
         order = np.argsort(mine, kind="stable")
         importance[group.units] = mine
-        least = max(1, min(limits.round_to, len(group)), int(np.ceil(len(group) * (1 - limits.most) - 1e-9)))
+        least = max(min(limits.round_to, len(group)), limits.floor(number, len(group)))
         lines.append(_Line(group.units[order], np.asarray(mine)[order], least, seconds.touching(group.units)))
     now = seconds(removed)
     while now > target_s:

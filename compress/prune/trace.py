@@ -115,7 +115,7 @@ def _protect(c: Coupler, layers: Sequence[str]) -> None:
     owners = {name.rpartition(".")[0] for name in c.same}
     known = {".".join(o.split(".")[:i]) for o in owners for i in range(1, len(o.split(".")) + 1)} - {""}
     for layer in layers:
-        hit = [name for name in c.same if any(fnmatch.fnmatchcase(p, layer) for p in _prefixes(name))]
+        hit = [name for name in c.same if any(fnmatch.fnmatchcase(p, layer) for p in prefixes(name))]
         if not hit:
             told = ", ".join(sorted(known)[:20])
             raise RecipeError(f"prune: protect names '{layer}', which is no layer with weights; there are: {told}")
@@ -124,7 +124,8 @@ def _protect(c: Coupler, layers: Sequence[str]) -> None:
                 c.keep(field.ids, f"protected by name ({layer})")
 
 
-def _prefixes(name: str) -> list[str]:
+def prefixes(name: str) -> list[str]:
+    """ "a", "a.b" and "a.b.weight" of "a.b.weight"."""
     parts = name.split(".")
     return [".".join(parts[:i]) for i in range(1, len(parts) + 1)]
 

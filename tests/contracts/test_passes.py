@@ -50,6 +50,14 @@ CASES: dict[str, Case] = {
         {"epochs": 1, "batch-size": 16, "samples": 32, "augment": "none", "min-steps": 4}, needs=("train", "task"), imports="torchao"
     ),
     "prune": Case({"macs": 0.6}),
+    "prune-iterative": Case(
+        {"macs": 0.5, "steps": 2, "finetune": {"epochs": 1, "batch-size": 16, "augment": "none"}},
+        needs=("train", "task"),
+        imports="lightning_fabric",
+    ),
+    "sparse-train": Case(
+        {"epochs": 1, "batch-size": 16, "augment": "none", "prune": {"macs": 0.6}}, needs=("train", "task"), imports="lightning_fabric"
+    ),
     "reestimate-batchnorm": Case({"images": 64, "batch": 32}, needs=("calib",)),
     "distill": Case(
         {"epochs": 1, "batch-size": 16, "augment": "none"}, needs=("train", "teacher"), imports="lightning_fabric", prepare=student
