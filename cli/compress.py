@@ -61,7 +61,7 @@ def compress(**options: Any) -> None:
     from ..search.judge import Limits
     from ..targets.load import load_target
     from ..tasks.load import load_task
-    from .inputs import read_inputs
+    from .inputs import asked_free, read_inputs
 
     refuse_existing(options["out"], options["force"])
     target = load_target(options["target"])
@@ -96,6 +96,7 @@ def compress(**options: Any) -> None:
         source=source,
         blame=options["blame"],
         repair_minutes=options["repair_minutes"],
+        dynamic=asked_free(bundle, options),
     )
     finish(job, options["verbose"], options["as_json"])
 

@@ -43,7 +43,7 @@ def export(**options: Any) -> None:
     from ..search.formats import export_precisions
     from ..targets.load import load_target
     from .console import Console
-    from .inputs import read_inputs
+    from .inputs import asked_free, read_inputs
 
     refuse_existing(options["out"], options["force"])
     target = load_target(options["target"])
@@ -53,8 +53,13 @@ def export(**options: Any) -> None:
         exporter(name, options["converter"])
     bundle, splits = read_inputs(options, need_data=False)
     asked = options["precisions"] or ("int8" if bundle.quantized else "fp32")
+    dynamic = asked_free(bundle, options)
     choices = [
-        Options(precision=p.strip(), **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter", "recurrent")})
+        Options(
+            precision=p.strip(),
+            dynamic=dynamic,
+            **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter", "recurrent")},
+        )
         for p in asked.split(",")
     ]
     strict = options["strict_target"]
@@ -65,7 +70,8 @@ def export(**options: Any) -> None:
         return
     for artifact in artifacts:
         against = ", ".join(
-            f"{p.against}{' in ' + p.runtime if p.runtime else ''}: max {p.max_abs:.2g}, {_db(p.sqnr_db)}" for p in artifact.parity
+            f"{p.against}{' in ' + p.runtime if p.runtime else ''}{' at ' + p.at if p.at else ''}: max {p.max_abs:.2g}, {_db(p.sqnr_db)}"
+            for p in artifact.parity
         )
         click.echo(f"{options['out'] / artifact.file}  {artifact.bytes:,} bytes  parity {against}")
         for note in artifact.notes:

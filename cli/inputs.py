@@ -9,6 +9,7 @@ from ..core.errors import DataError, InputError
 from .options import read_alphabet, read_pairs, read_preprocess
 
 if TYPE_CHECKING:
+    from ..core.axes import Wish
     from ..core.bundle import Bundle
     from ..core.preprocess import Preprocess
     from ..tasks.samples import Splits
@@ -41,6 +42,20 @@ def read_inputs(options: dict[str, Any], *, need_data: bool) -> tuple[Bundle, Sp
     if classes and not bundle.labels and "labels" not in changes:
         changes["labels"] = tuple(classes)
     return bundle.replace(**changes), splits
+
+
+def read_wishes(options: dict[str, Any]) -> tuple[Wish, ...]:
+    """What ``--dynamic`` asks for."""
+    from ..core.axes import read_wish
+
+    return tuple(read_wish(text) for text in options.get("dynamic") or ())
+
+
+def asked_free(bundle: Bundle, options: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the axes that ``--dynamic`` asks for, as the bundle has them."""
+    from ..core.axes import free_of
+
+    return free_of(bundle.signature, read_wishes(options))
 
 
 def _saved_preprocess(model: str) -> Preprocess | None:
@@ -98,4 +113,5 @@ def _read_model(options: dict[str, Any], splits: Splits | None) -> Bundle:
         inputs=examples,
         name=options["name"],
         free_axes=free,
+        dynamic=read_wishes(options),
     )

@@ -73,6 +73,13 @@ model = together(
         metavar="1,3,224,224",
         help="Input shape, where no data is given; one per input.",
     ),
+    click.option(
+        "--dynamic",
+        "dynamic",
+        multiple=True,
+        metavar="[INPUT=]AXES",
+        help="Axes that stay free beside the batch: 2,3 or image=0,2:rows,width; may be repeated.",
+    ),
     click.option("--name", help="Stem of the files that are written (default: from MODEL)."),
 )
 

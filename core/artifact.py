@@ -23,7 +23,8 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     ``sqnr_db`` = 10 log10(sum(reference^2) / sum((reference - output)^2)), the worst over the outputs; None where the two
     are equal. ``against`` names the reference: "torch" (the float graph) or "quantized graph" (its fake-quantized form);
-    ``runtime`` is the one that ran the file.
+    ``runtime`` is the one that ran the file. ``at`` names the sizes of free axes where they were others than the model was traced with
+    ("height 35, width 48; height 48, width 16").
     """
 
     against: str
@@ -31,6 +32,7 @@ class Parity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sqnr_db: float | None
     samples: int
     runtime: str = ""
+    at: str = ""
 
 
 class Ops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

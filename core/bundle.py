@@ -15,19 +15,22 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from .agree import require_agreement
+from .axes import Free, renamed
 from .errors import ModelError, UnsupportedOpError
 from .files import sha256, staged_folder
 from .history import Step
 from .preprocess import Preprocess
 from .pt2 import read_program, write_program
+from .recurrent import free_steps
+from .structure import Call, output_names
 from .tensor import Signature, TensorSpec
 from .untraced import why, without_the_wall
 
@@ -78,46 +81,61 @@ class Bundle:
     @staticmethod
     def capture(
         module: torch.nn.Module | Callable[..., Any],
-        samples: Sequence[Tensor],
+        samples: Sequence[Any],
         *,
         name: str = "model",
+        keywords: Mapping[str, Any] | None = None,
         free_batch: bool = True,
-        free_axes: Sequence[dict[int, str]] = (),
+        free_axes: Sequence[Free] = (),
         input_names: Sequence[str] = (),
         output_names: Sequence[str] = (),
         **fields: Any,
     ) -> Bundle:
         """Traces ``module`` in inference mode with ``torch.export``.
 
-        ``free_axes`` names further free axes, one dict (axis -> name) per input. Where the model can't be traced with a
+        ``samples`` are its positional arguments, ``keywords`` its keyword arguments: tensors, or tuples, lists and dicts of tensors. The
+        graph takes and gives them flat, in the order of ``forward``'s parameters; an input is called after its parameter and keys
+        (``pair_0``, ``batch_image``), an output after its keys.
+        ``free_axes`` names further free axes, one dict (axis -> name) per flat input. Where the model can't be traced with a
         free batch it is traced with the batch of ``samples``, and the history says so. Data-dependent control flow raises
-        ModelError with the line that causes it.
+        ModelError with the line that causes it, and so does an axis that is not free in truth.
         """
         import torch
 
-        samples = tuple(samples)
-        axes: list[dict[int, str]] = [dict(free_axes[i]) if i < len(free_axes) else {} for i in range(len(samples))]
+        if not isinstance(module, torch.nn.Module):
+            raise ModelError(f"the model is a {type(module).__name__}, not a torch.nn.Module")
+        call = Call.of(module, samples, keywords or {})
+        leaves = call.leaves
+        given: list[Free] = [dict(free_axes[i]) if i < len(free_axes) else {} for i in range(len(leaves))]
+        axes = [dict(free) for free in given]
         if free_batch:
-            for sample, free in zip(samples, axes, strict=True):
-                if sample.ndim and sample.shape[0] == samples[0].shape[0]:
+            for sample, free in zip(leaves, axes, strict=True):
+                if sample.ndim and sample.shape[0] == leaves[0].shape[0]:
                     free.setdefault(0, "batch")
-            samples = tuple(_at_least_two(s, axes[i]) for i, s in enumerate(samples))
-        if isinstance(module, torch.nn.Module):
-            with contextlib.suppress(NotImplementedError):  # an exported graph has no modes
-                module.eval()
+            leaves = tuple(_at_least_two(s, axes[i]) for i, s in enumerate(leaves))
+        with contextlib.suppress(NotImplementedError):  # an exported graph has no modes
+            module.eval()
         changes: dict[str, Any] = {}
         try:
-            program = _export(module, samples, axes)
+            program = _export(module, call.filled(leaves), axes)
         except ModelError as error:
-            if not free_batch or any(set(free.values()) - {"batch"} for free in axes):
+            if not free_batch or any("batch" in free.values() for free in given):
                 raise
-            fixed = tuple(s[:1].contiguous() if 0 in axes[i] else s for i, s in enumerate(samples))
-            program = _export(module, fixed, [{} for _ in samples])
-            samples, axes = fixed, [{} for _ in samples]
+            fixed = tuple(s[:1].contiguous() if 0 in axes[i] else s for i, s in enumerate(call.leaves))
+            try:
+                program = _export(module, call.filled(fixed), given)
+            except ModelError:
+                raise error from None  # it was not the batch
+            leaves, axes = fixed, given
             changes = {"free_batch": False, "why": f"the model can't be traced with a free batch: {error}"}
         graph = _unlift(program)
-        signature = _signature(program, samples, axes, input_names, output_names, graph)
-        bundle = Bundle(graph, signature, tuple(s.detach().clone() for s in samples), name=name, **fields)
+        if not call.flat:
+            named = flatten(graph, program, set(call.names))
+            output_names = output_names or named
+        signature = _signature(program, leaves, axes, input_names or call.plain_names, output_names, graph)
+        if any(set(free.values()) - {"batch"} for free in axes):
+            require_agreement(module, graph, call.filled(leaves), signature, program)
+        bundle = Bundle(graph, signature, tuple(s.detach().clone() for s in leaves), name=name, **fields)
         return bundle.replace(history=(*bundle.history, Step(name="capture", changes=changes))) if changes else bundle
 
     def replace(self, **fields: Any) -> Bundle:
@@ -131,8 +149,8 @@ class Bundle:
     def export(self, batch: int | None = None) -> ExportedProgram:
         """The graph as an ExportedProgram: with the free axes free, or with ``batch`` fixed (other free axes at the samples' size)."""
         if batch is None:
-            return _export(self.graph, self.samples, self._free())
-        return _export(self.graph, self.sized(batch), [{} for _ in self.samples])
+            return _export(self.graph, Call.of(self.graph, self.samples, {}), self._free())
+        return _export(self.graph, Call.of(self.graph, self.sized(batch), {}), [{} for _ in self.samples])
 
     def sized(self, batch: int) -> tuple[Tensor, ...]:
         """The example inputs with ``batch`` rows along every free batch axis (rows repeated as needed)."""
@@ -280,29 +298,14 @@ def _at_least_two(sample: Tensor, free: dict[int, str]) -> Tensor:
     return sample
 
 
-def _export(module: Any, samples: tuple[Tensor, ...], axes: Sequence[dict[int, str]]) -> ExportedProgram:
+def _export(module: torch.nn.Module, call: Call, axes: Sequence[Free]) -> ExportedProgram:
     import torch
 
-    if not isinstance(module, torch.nn.Module):
-        raise ModelError(f"the model is a {type(module).__name__}, not a torch.nn.Module")
-    dynamic = tuple(dict.fromkeys(free, torch.export.Dim.DYNAMIC) for free in axes) if any(axes) else None
     try:
-        with torch.no_grad(), without_the_wall():
-            return torch.export.export(module, samples, dynamic_shapes=_dynamic(module, dynamic))
+        with torch.no_grad(), without_the_wall(), free_steps():
+            return torch.export.export(module, call.positional, call.keywords or None, dynamic_shapes=call.dynamic(axes))
     except Exception as error:  # torch raises a dozen types here
         raise ModelError(f"torch.export can't trace the model: {why(error)}") from error
-
-
-def _dynamic(module: Any, dynamic: Any) -> Any:
-    """A GraphModule's forward takes ``*args``; torch.export then wants the shapes nested once more."""
-    import inspect
-
-    if dynamic is None:
-        return None
-    parameters = list(inspect.signature(module.forward).parameters.values())
-    if len(parameters) and parameters[0].kind is inspect.Parameter.VAR_POSITIONAL:
-        return (dynamic,)
-    return dynamic
 
 
 def _unlift(program: ExportedProgram) -> GraphModule:
@@ -322,12 +325,28 @@ def _unlift(program: ExportedProgram) -> GraphModule:
     return graph  # type: ignore[return-value]
 
 
+def flatten(graph: GraphModule, program: ExportedProgram, taken: set[str]) -> list[str]:
+    """Makes a graph that takes nested or keyword arguments take plain tensors, in the order of its placeholders, and give plain ones;
+    returns the names of these. ``taken`` are the names of the inputs."""
+    import torch
+    from torch.utils import _pytree
+
+    (output,) = [n for n in graph.graph.nodes if n.op == "output"]
+    leaves = _pytree.tree_leaves(output.args)
+    output.args = (tuple(leaf for leaf in leaves if isinstance(leaf, torch.fx.Node)),)
+    graph.graph.set_codegen(torch.fx.graph.CodeGen())
+    graph._forward_pre_hooks.clear()  # torch's check that the arguments are nested as they were
+    graph._forward_pre_hooks_with_kwargs.clear()
+    graph.recompile()
+    return output_names(program, leaves, taken)
+
+
 def _signature(
     program: ExportedProgram,
     samples: tuple[Tensor, ...],
     axes: Sequence[dict[int, str]],
     input_names: Sequence[str],
-    output_names: Sequence[str],
+    given_names: Sequence[str],
     graph: GraphModule,
 ) -> Signature:
     import torch
@@ -340,34 +359,19 @@ def _signature(
         meta = node.meta.get("val")
         for axis, free in axes[i].items():
             if isinstance(meta, torch.Tensor):
-                symbols[str(meta.shape[axis])] = free
+                axes[i][axis] = symbols.setdefault(str(meta.shape[axis]), free)  # axes that torch found to be equal share a name
         shape = tuple(axes[i].get(a, int(size)) for a, size in enumerate(sample.shape))
         name = input_names[i] if i < len(input_names) else str(node.name)
         inputs.append(TensorSpec(name=name, shape=shape, dtype=_dtype(sample), layout="NCHW" if sample.ndim == 4 else ""))
     (output,) = [n for n in graph.graph.nodes if n.op == "output"]
     leaves = _pytree.tree_leaves(output.args)  # one result may be given twice: `return x, x`
     values = flatten_outputs([leaf.meta.get("val") for leaf in leaves if isinstance(leaf, torch.fx.Node)])
-    names = list(output_names) or _output_names(program, len(values))
+    names = list(given_names) or output_names(program, leaves, {spec.name for spec in inputs})
     outputs = []
     for name, value in zip(names, values, strict=False):
-        shape = tuple(int(s) if str(s).lstrip("-").isdigit() else symbols.get(str(s), str(s)) for s in value.shape)
+        shape = tuple(int(s) if str(s).lstrip("-").isdigit() else renamed(str(s), symbols) for s in value.shape)
         outputs.append(TensorSpec(name=name, shape=shape, dtype=_dtype(value), layout="NCHW" if value.ndim == 4 else ""))
     return Signature(tuple(inputs), tuple(outputs))
-
-
-def _output_names(program: ExportedProgram, count: int) -> list[str]:
-    """The keys of a dict (or fields of a named tuple) where the model gives one, else ``output`` or ``output_0``, ``output_1``."""
-    from torch.utils import _pytree
-
-    plain = ["output"] if count == 1 else [f"output_{i}" for i in range(count)]
-    spec = program.call_spec.out_spec
-    if spec is None or spec.num_leaves != count:
-        return plain
-    paths, _ = _pytree.tree_flatten_with_path(_pytree.tree_unflatten(list(range(count)), spec))
-    names = ["_".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", "")))) for k in path) for path, _ in paths]
-    named = all(any(hasattr(k, "key") or hasattr(k, "name") for k in path) for path, _ in paths)
-    fits = named and len(set(names)) == count and all(re.fullmatch(r"\w+", name) for name in names)
-    return names if fits else plain
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import Bundle, flatten_outputs
+from .axes import Free, Wish, axis_name, free_of, grant
+from .bundle import Bundle, flatten, flatten_outputs
 from .errors import ModelError
 from .history import Step
 from .pt2 import read_program
 from .source import looks_like_source, one_line, user_object
+from .structure import Call
 from .weights import put_weights, read_weights
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ def load_model(
     model_args: Mapping[str, Any] | None = None,
     inputs: Sequence[Tensor | Sequence[int]] = (),
     name: str | None = None,
-    free_axes: Sequence[dict[int, str]] = (),
+    free_axes: Sequence[Free] = (),
+    dynamic: Sequence[Wish] = (),
     **fields: Any,
 ) -> Bundle:
     """The model that ``spec`` names, traced, as a Bundle.
@@ -39,7 +42,8 @@ def load_model(
     that stands there ready); a ``.pt2`` of ``torch.export``; an ``.onnx`` file, which becomes a torch graph that is proven
     against ONNX Runtime. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its shape with the batch, per
     model input; bundles, ``.pt2`` and ``.onnx`` files bring their own. ``name``: stem of every file made from it. ``free_axes``: axes
-    beside the batch that are free, one dict (axis -> name) an input, for models in Python. ``fields``: further fields of the Bundle
+    beside the batch that are free, one dict (axis -> name) an input, for models in Python. ``dynamic``: axes that must be free, by input;
+    ModelError where they can't. ``fields``: further fields of the Bundle
     (task, preprocess, labels). Whatever can't be used raises ModelError.
     """
     examples = tuple(_example(i) for i in inputs)
@@ -47,13 +51,14 @@ def load_model(
     if path.is_dir():
         bundle = _from_folder(path, weights, model_args)
     elif looks_like_source(spec):
-        bundle = _from_source(spec, weights, model_args or {}, examples, free_axes)
+        bundle = _from_source(spec, weights, model_args or {}, examples, free_axes, dynamic)
     elif path.suffix == ".pt2":
         bundle = _from_program(path, weights, model_args, examples)
     elif path.suffix.lower() == ".onnx" and path.exists():
         bundle = _from_onnx(path, weights, model_args, examples)
     else:
         raise ModelError(_why_not(spec, path))
+    free_of(bundle.signature, dynamic)
     return bundle.replace(**{"name": _stem(name) if name else bundle.name, **fields})
 
 
@@ -68,7 +73,12 @@ def _from_folder(path: Path, weights: Path | None, model_args: Mapping[str, Any]
 
 
 def _from_source(
-    spec: str, weights: Path | None, model_args: Mapping[str, Any], examples: tuple[Tensor, ...], free_axes: Sequence[dict[int, str]]
+    spec: str,
+    weights: Path | None,
+    model_args: Mapping[str, Any],
+    examples: tuple[Tensor, ...],
+    free_axes: Sequence[Free],
+    dynamic: Sequence[Wish],
 ) -> Bundle:
     import torch
 
@@ -88,7 +98,19 @@ def _from_source(
         _try(spec, module, examples)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), free_axes=free_axes, history=history)
+            axes = _joined(free_axes, grant(dynamic, *_inputs(module, examples)))
+            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), free_axes=axes, history=history)
+
+
+def _inputs(module: torch.nn.Module, examples: Sequence[Any]) -> tuple[tuple[str, ...], list[int]]:
+    """Names and ranks of the module's inputs."""
+    call = Call.of(module, examples, {})
+    return call.names, [leaf.ndim for leaf in call.leaves]
+
+
+def _joined(data: Sequence[Free], asked: Sequence[Free]) -> list[Free]:
+    """The axes that differ in the data, and those that were asked for, whose names win."""
+    return [{**(data[i] if i < len(data) else {}), **free} for i, free in enumerate(asked)]
 
 
 def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None, examples: tuple[Tensor, ...]) -> Bundle:
@@ -96,21 +118,20 @@ def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any
         raise ModelError(f"model file '{path}' does not exist")
     _refuse_arguments(path, model_args)
     program = read_program(path)
-    given, keywords = program.example_inputs or ((), {})
-    if keywords:
-        raise ModelError(f"'{path}' takes keyword inputs ({', '.join(keywords)}); export it again with positional inputs only")
-    samples = examples or tuple(_plain_tensors(path, given))
-    if not samples:
-        raise ModelError(f"'{path}' holds no example inputs; give --data, or shapes with --input 1,3,224,224")
     module = program.module(check_guards=False)
+    call = _call_of(path, program, module, examples)
+    doors: dict[str, Any] = {}
+    if not call.flat:  # nested or keyword arguments: flat from here on
+        doors = {"input_names": call.plain_names, "output_names": flatten(module, program, set(call.names))}
+    samples = call.leaves
     if weights is not None:
         put_weights(module, read_weights(weights), str(weights))
     _try(str(path), module, samples)
     free = _free_axes(program, len(samples))
     name = _stem(path.stem)
     if all(0 in axes for axes in free):
-        return Bundle.capture(module, samples, name=name, free_axes=free)
-    return _fixed_batch(module, samples, name, free)
+        return Bundle.capture(module, samples, name=name, free_axes=free, **doors)
+    return _fixed_batch(module, samples, name, free, doors)
 
 
 def _from_onnx(path: Path, weights: Path | None, model_args: Mapping[str, Any] | None, examples: tuple[Tensor, ...]) -> Bundle:
@@ -123,10 +144,10 @@ def _from_onnx(path: Path, weights: Path | None, model_args: Mapping[str, Any] |
     return bundle
 
 
-def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list[dict[int, str]]) -> Bundle:
+def _fixed_batch(module: Any, samples: tuple[Tensor, ...], name: str, free: list[Free], doors: Mapping[str, Any]) -> Bundle:
     """A program traced with one batch size: freed where its rows prove to be independent of the batch, else left as it is."""
-    fixed = Bundle.capture(module, samples, name=name, free_batch=False, free_axes=free)
-    other = freed(fixed, lambda: Bundle.capture(module, samples, name=name, free_axes=free), samples)
+    fixed = Bundle.capture(module, samples, name=name, free_batch=False, free_axes=free, **doors)
+    other = freed(fixed, lambda: Bundle.capture(module, samples, name=name, free_axes=free, **doors), samples)
     if other is not None:
         changes = {
             "free_batch": True,
@@ -163,10 +184,12 @@ def _free_axes(program: ExportedProgram, count: int) -> list[dict[int, str]]:
 
     users = set(program.graph_signature.user_inputs)
     nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in users][:count]
-    out = []
+    out: list[Free] = []
     for node in nodes:
         shape = getattr(node.meta.get("val"), "shape", ())
-        out.append({a: "batch" if a == 0 else f"{node.name}_{a}" for a, size in enumerate(shape) if isinstance(size, torch.SymInt)})
+        first = not out
+        named = {a: axis_name(node.name, a, len(shape), first=first) for a, size in enumerate(shape) if isinstance(size, torch.SymInt)}
+        out.append(named)
     return out
 
 
@@ -223,12 +246,23 @@ def _example(value: Tensor | Sequence[int]) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
-def _plain_tensors(path: Path, given: Sequence[Any]) -> Sequence[Tensor]:
-    import torch
+def _call_of(path: Path, program: ExportedProgram, module: torch.nn.Module, examples: tuple[Tensor, ...]) -> Call:
+    """The program's own example call, with ``examples`` (in the order of its inputs) in place of its tensors where they are given."""
+    from torch.utils import _pytree
 
-    if any(not isinstance(g, torch.Tensor) for g in given):
-        raise ModelError(f"'{path}' takes inputs that are no tensors; export it again with tensors only")
-    return given
+    given, keywords = program.example_inputs or ((), {})
+    if not examples and not given and not keywords:
+        raise ModelError(f"'{path}' holds no example inputs; give --data, or shapes with --input 1,3,224,224")
+    spec = program.call_spec.in_spec
+    if examples and spec is not None:
+        names = ", ".join(map(str, program.graph_signature.user_inputs))
+        if spec.num_leaves != len(examples):
+            raise ModelError(f"'{path}' takes {spec.num_leaves} inputs ({names}), got {len(examples)}")
+        given, keywords = _pytree.tree_unflatten(list(examples), spec)
+    try:
+        return Call.of(module, given, keywords)
+    except ModelError as error:
+        raise ModelError(f"'{path}': {error}") from error
 
 
 def _refuse_arguments(path: Path, model_args: Mapping[str, Any] | None) -> None:

@@ -26,6 +26,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     free where the format can. ``layout``: None takes the format's own (NCHW for ONNX and OpenVINO, NHWC for TFLite). ``doors``: whether an
     integer file takes and gives float32 or its own integers. ``opset``: ONNX only, None for the exporter's default. ``converter``: who
     writes the file, "" for packlight's own exporter, "litert-torch" for TFLite by that package.
+    ``dynamic``: names of axes of the signature that must be free in the file; ONNX and OpenVINO keep all of the signature's free anyway,
+    TFLite those that are named here, refused where its interpreters can't resize them.
     ``recurrent``: TFLite only; an LSTM step by step, or as the fused operator, whose state outlives the call.
     """
 
@@ -36,6 +38,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     opset: int | None = None
     converter: str = ""
     recurrent: Literal["unrolled", "fused"] = "unrolled"
+    dynamic: tuple[str, ...] = ()
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,7 +85,9 @@ def sqnr_db(reference: NDArray[Any], output: NDArray[Any]) -> float | None:
     return 10.0 * float(np.log10(signal / noise))
 
 
-def measure(against: str, reference: Sequence[NDArray[Any]], output: Sequence[NDArray[Any]], samples: int, runtime: str = "") -> Parity:
+def measure(
+    against: str, reference: Sequence[NDArray[Any]], output: Sequence[NDArray[Any]], samples: int, runtime: str = "", at: str = ""
+) -> Parity:
     """The figures of all outputs of a file against those of its reference: the worst output counts."""
     if len(reference) != len(output):
         raise ContractError(f"the file has {len(output)} outputs, the model {len(reference)}")
@@ -94,7 +96,7 @@ def measure(against: str, reference: Sequence[NDArray[Any]], output: Sequence[ND
             raise ContractError(f"output {i} of the file has shape {list(b.shape)}, the model's {list(a.shape)}")
     figures = [f for f in map(sqnr_db, reference, output) if f is not None]
     worst = max(map(max_abs, reference, output), default=0.0)
-    return Parity(against=against, max_abs=worst, sqnr_db=min(figures) if figures else None, samples=samples, runtime=runtime)
+    return Parity(against=against, max_abs=worst, sqnr_db=min(figures) if figures else None, samples=samples, runtime=runtime, at=at)
 
 
 def judge(file: str, precision: str, parity: Parity) -> None:
@@ -130,4 +132,4 @@ def judge_quantized(file: str, precision: str, own: Parity, far: Parity, graph: 
 
 def _told(parity: Parity) -> str:
     figure = "equal" if parity.sqnr_db is None else f"SQNR {parity.sqnr_db:.1f} dB"
-    return f"{figure} over {parity.samples} samples (largest error {parity.max_abs:.3g})"
+    return f"{figure} over {parity.samples} samples{f' at {parity.at}' if parity.at else ''} (largest error {parity.max_abs:.3g})"

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ..core.artifact import Parity
-from ..core.errors import ParityError
+from ..core.errors import ContractError, InputError, ParityError
 from ..core.tensor import Signature, from_door, rows_axis, to_door
 from ..targets.machine import look
 from ..targets.runtime import installed, open_session
 from ..tasks.samples import spread
 from . import parity
 from .rounded import PRECISIONS, rounded
+from .sizes import At, elsewhere, free_in, no_resize, worst
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +49,10 @@ class References(msgspec.Struct, frozen=True):
 def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None, precision: str = "") -> References:
     """Runs the graphs once, for all formats. A float bundle in a ``precision`` with int8 weights is its own quantized graph, rounded."""
     inputs, told = _inputs(bundle, samples)
+    return _answers(bundle, float_bundle, inputs, precision, told)
+
+
+def _answers(bundle: Bundle, float_bundle: Bundle | None, inputs: tuple[NDArray[Any], ...], precision: str, told: str = "") -> References:
     if bundle.quantized is None and precision in PRECISIONS:
         return References(inputs, run_graph(bundle, inputs), run_graph(rounded(bundle, SMALLEST), inputs), told)
     if bundle.quantized is None:
@@ -109,10 +114,29 @@ def in_groups(run: Any, inputs: Sequence[NDArray[Any]], signature: Signature) ->
     return [np.take(out, range(count), axis) for out, axis in zip(whole, axes, strict=True)]
 
 
+def at_other_sizes(bundle: Bundle, float_bundle: Bundle | None, known: References, precision: str = "") -> list[At]:
+    """What the graphs give at other sizes of their free axes; empty where only the batch is free."""
+    return elsewhere(bundle, known, lambda inputs: _answers(bundle, float_bundle, inputs, precision))
+
+
 def prove(
-    written: Written, stage: Path, format: str, precision: str, target: Target, bundle: Bundle, known: References
+    written: Written, stage: Path, format: str, precision: str, target: Target, bundle: Bundle, known: References, others: Sequence[At] = ()
 ) -> tuple[tuple[Parity, ...], tuple[str, ...]]:
-    """The figures of every runtime, the worst judged one first, and notes. Raises ParityError where a limit is not kept."""
+    """The figures of every runtime, the worst judged one first, and notes. Raises ParityError where a limit is not kept.
+
+    ``others`` are further answers, at other sizes, that a file with these axes free must give too. InputError where a TFLite file can't.
+    """
+    if format != "tflite" or not any(s.free_axes for s in written.signature.inputs):
+        return _prove(written, stage, format, precision, target, bundle, known, others if free_in(written.signature) else ())
+    try:
+        return _prove(written, stage, format, precision, target, bundle, known, others if free_in(written.signature) else ())
+    except (ContractError, ParityError, RuntimeError, ValueError, InputError) as error:
+        raise no_resize(written.file, written.signature, error) from error
+
+
+def _prove(
+    written: Written, stage: Path, format: str, precision: str, target: Target, bundle: Bundle, known: References, others: Sequence[At]
+) -> tuple[tuple[Parity, ...], tuple[str, ...]]:
     names = list(dict.fromkeys(r.name for r in target.runtimes_for(format, precision)))
     here = [name for name in names if installed(name)]
     if not here:
@@ -123,6 +147,8 @@ def prove(
         for told, optimise in _ways(runtime, bundle):
             outputs = run_file(stage / written.file, runtime, written.signature, known.inputs, optimise)
             found += judged(written.file, runtime + told, precision, known, outputs)
+            sized = [(at, run_file(stage / written.file, runtime, written.signature, at.known.inputs, optimise)) for at in others]
+            found += worst([(at, p) for at, out in sized for p in judged(written.file, runtime + told, precision, at.known, out, str(at))])
             if not optimise and format != "tflite":
                 notes.append(
                     f"proven in {runtime} with its integer kernels off: on this CPU they saturate with weights beyond {SAFE_WEIGHT}, "
@@ -192,22 +218,22 @@ def saturates_here() -> bool:
     return machine.machine in ("x86_64", "AMD64") and not any("vnni" in i or i == "amx_int8" for i in machine.isa)
 
 
-def judged(file: str, runtime: str, precision: str, known: References, outputs: list[NDArray[Any]]) -> list[Parity]:
-    """The figures of one run, once they are known to keep their limits."""
+def judged(file: str, runtime: str, precision: str, known: References, outputs: list[NDArray[Any]], at: str = "") -> list[Parity]:
+    """The figures of one run, once they are known to keep their limits. ``at``: see Parity."""
     import math
 
     rows = len(known.inputs[0])
     if known.quantized is None:
         assert known.floating is not None
-        own = parity.measure("torch", known.floating, outputs, rows, runtime)
+        own = parity.measure("torch", known.floating, outputs, rows, runtime, at)
         parity.judge(file, precision, own)
         return [own]
-    own = parity.measure("quantized graph", known.quantized, outputs, rows, runtime)
+    own = parity.measure("quantized graph", known.quantized, outputs, rows, runtime, at)
     if not math.isfinite(own.max_abs):
         raise ParityError(f"'{file}' in {runtime} gives values that are not finite; the file was removed")
     if known.floating is None:
         parity.judge(file, precision, own)
         return [own]
-    far = parity.measure("torch", known.floating, outputs, rows, runtime)
+    far = parity.measure("torch", known.floating, outputs, rows, runtime, at)
     parity.judge_quantized(file, precision, own, far, parity.measure("torch", known.floating, known.quantized, rows))
     return [own, far]

@@ -21,7 +21,8 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
-from .prove import prove, references
+from .prove import at_other_sizes, prove, references
+from .sizes import unproven as untried
 from .there import coverage, require_whole, runs_there, simulated
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def export_bundle(
     for one in chosen:
         _refuse(one, bundle, options, target)
     known = references(bundle, float_bundle, samples, options.precision)
+    others = at_other_sizes(bundle, float_bundle, known, options.precision)
     cost, size = macs(bundle), (float_bundle or bundle).parameters()
     artifacts = []
     for number, one in enumerate(chosen):
@@ -77,9 +79,9 @@ def export_bundle(
                 require_whole(written.file, target, known_there)
             if options.precision == "int8":
                 require_integer(written.file, one.name, bundle, written.ops)
-            figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known)
+            figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known, others)
             missed = (*refused, *(n for c in known_there for n in c.notes()), *unproven)
-            notes = (*written.notes, *missed, *told, *filter(None, [known.told]))
+            notes = (*written.notes, *missed, *told, *filter(None, [known.told, untried(written.signature, others)]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
             artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there))
             for name in written.files:
@@ -103,6 +105,9 @@ def _refuse(one: Exporter, bundle: Bundle, options: Options, target: Target) -> 
     if not target.runtimes_for(one.name, options.precision):
         known = sorted({p for r in target.runtimes if r.format == one.name for p in r.precisions})
         raise TargetError(f"target '{target.name}' does not run {one.name} in {options.precision}; it runs: {', '.join(known)}")
+    fixed = [a for a in options.dynamic if a == "batch" and options.batch is not None]
+    if fixed:
+        raise InputError(f"--batch {options.batch} fixes the batch and --dynamic frees it; leave one of them out")
     for module in _NEEDS.get(one.extra, ()):
         require(module, one.extra)
     verdict = one.check(bundle, options, target)

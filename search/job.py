@@ -48,7 +48,7 @@ class Job:
     """Everything the main job needs, read and checked already. ``formats`` is empty for all that the target runs.
 
     ``blame``: the report says of each integer layer what it does alone. ``repair_minutes``: how long to mend a quantized model that loses
-    more than ``limits.max_drop`` on the validation samples (0: not at all).
+    more than ``limits.max_drop`` on the validation samples (0: not at all). ``dynamic``: axes that must be free in every file.
     """
 
     bundle: Bundle
@@ -66,6 +66,7 @@ class Job:
     source: str = ""
     blame: bool = False
     repair_minutes: float = 10.0
+    dynamic: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _export(
     samples = job.data.calib or job.data.val or test
 
     def write(bundle: Bundle, precision: str) -> list[Artifact]:
-        options = Options(precision=precision)
+        options = Options(precision=precision, dynamic=job.dynamic)
         progress.say(f"export {bundle.name}.{precision} to {', '.join(formats)}")
         return export_bundle(bundle, folder, formats, options, job.target, samples, progress=progress, float_bundle=stages.floating)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ...core.axes import renamed
 from ...core.errors import require
 from .plain import plain_reshapes, zero_states
 from .trace import quiet
@@ -132,7 +133,7 @@ def _rename_axes(graph: ir.Graph, free: dict[str, str]) -> None:
         if value.shape is None:
             continue
         axes = [a.value if isinstance(a, ir.SymbolicDim) else a for a in value.shape]
-        value.shape = ir.Shape([free.get(str(a), a) if isinstance(a, str) else a for a in axes])
+        value.shape = ir.Shape([renamed(a, free) if isinstance(a, str) else a for a in axes])
 
 
 def _strip(model: ir.Model) -> None:

@@ -139,7 +139,7 @@ def free_axes(model: ir.Model, signature: Signature) -> dict[str, str]:
     for values, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
         for value, spec in zip(values, specs, strict=True):
             for have, want in zip(value.shape or (), spec.shape, strict=False):
-                if not isinstance(have, int) and isinstance(want, str):
+                if not isinstance(have, int) and isinstance(want, str) and str(have.value).isidentifier():
                     found.setdefault(str(have.value), want)
     return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...core.bundle import layer_of, unsupported
 from ...core.errors import ModelError, UnsupportedOpError, require
 from ...core.pt2 import first_line
+from ...core.recurrent import free_steps
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,7 +36,7 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     require("onnxscript", "onnx")
     program = bundle.export(batch)
     try:
-        with quiet():
+        with quiet(), free_steps():
             exported = torch_onnx.export(
                 program,
                 (),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,13 @@ import msgspec
 
 from ...core.artifact import Ops
 from ...core.errors import InputError, UnsupportedOpError
-from ...core.tensor import DoorQuantization, Signature, TensorSpec, rows_axis
+from ...core.tensor import Axis, DoorQuantization, Signature, TensorSpec, rows_axis
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch.fx import GraphModule
 
     from ...core.bundle import Bundle
@@ -89,12 +92,16 @@ class TfliteExporter:
         if sum(t.data.nbytes for t in plan.tensors if t.data is not None) > LIMIT_BYTES:
             raise InputError("the weights exceed 2 GiB, the most a .tflite file holds; export to ONNX, or compress the model further")
         names = [t.name for t in signature.inputs], [t.name for t in signature.outputs]
-        data = write(plan, *names, metadata=metadata(bundle))
+        open_axes = {i: spec.shape for i, spec in zip((*plan.inputs, *plan.outputs), (*signature.inputs, *signature.outputs), strict=True)}
+        data = write(plan, *names, metadata=metadata(bundle), shapes=open_axes)
         file = f"{bundle.name}.{options.precision}{self.suffix}"
         (folder / file).write_bytes(data)
         notes = list(plan.notes)
-        if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
+        left = dict.fromkeys(a for s in bundle.signature.inputs for a in s.free_axes if a not in options.dynamic)
+        if options.batch is None and "batch" in left:
             notes.append("the batch is 1: a TFLite file has fixed shapes; export with a batch for another")
+        if fixed := [a for a in left if a != "batch"]:
+            notes.append(f"{', '.join(fixed)} fixed at the example's size: a TFLite file has fixed shapes; --dynamic asks for free ones")
         return Written(file=file, files=(file,), signature=signature, ops=count(plan, options.precision), notes=tuple(notes))
 
     def _checked(self, bundle: Bundle, options: Options) -> Plan | None:
@@ -123,7 +130,7 @@ def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
         q = tensor.quant
         return msgspec.structs.replace(
             spec,
-            shape=tensor.shape,
+            shape=_opened(spec, tensor, layout, options.dynamic),
             dtype=tensor.dtype,
             layout=layout if len(tensor.shape) == 4 and spec.layout else spec.layout,
             quantization=DoorQuantization(scale=_float32(q.scale[0]), zero_point=q.zero_point[0]) if q else None,
@@ -134,6 +141,15 @@ def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
         tuple(door(s, plan.tensors[i]) for s, i in zip(bundle.signature.inputs, plan.inputs, strict=True)),
         tuple(door(s, plan.tensors[i]) for s, i in zip(bundle.signature.outputs, plan.outputs, strict=True)),
     )
+
+
+def _opened(spec: TensorSpec, tensor: Tensor, layout: str, dynamic: Sequence[str]) -> tuple[Axis, ...]:
+    """The door's shape, with the names of the axes that are asked to be free (and of what is computed from them) in their places."""
+    names = spec.shape
+    if layout == "NHWC" and spec.layout == "NCHW" and len(tensor.shape) == 4:
+        names = tuple(names[k] for k in (0, 2, 3, 1))
+    words = [set(re.findall(r"[A-Za-z_]\w*", name)) if isinstance(name, str) else set() for name in names]
+    return tuple(name if w & set(dynamic) else size for name, w, size in zip(names, words, tensor.shape, strict=True))
 
 
 def count(plan: Plan, precision: str) -> Ops:

@@ -10,7 +10,7 @@ from .plan import Plan, Quant, Tensor, constant_bytes
 from .versions import version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 DESCRIPTION = "packlight"
 LIMIT_BYTES = 2**31 - 2**20
@@ -63,8 +63,17 @@ _NO_OPTIONS = frozenset(
 )
 
 
-def write(plan: Plan, input_names: Sequence[str], output_names: Sequence[str], metadata: dict[str, bytes] | None = None) -> bytes:
-    """The file. Its one signature, "serving_default", maps the names given to the doors; the same plan gives the same bytes."""
+def write(
+    plan: Plan,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    metadata: dict[str, bytes] | None = None,
+    shapes: Mapping[int, tuple[int | str, ...]] | None = None,
+) -> bytes:
+    """The file. Its one signature, "serving_default", maps the names given to the doors; the same plan gives the same bytes.
+
+    ``shapes`` are those of the doors, with names for axes that an interpreter may resize (shape_signature, -1 there).
+    """
     schema: Any = require("ai_edge_litert.schema_py_generated", "tflite")
     flatbuffers: Any = require("flatbuffers", "tflite")
 
@@ -73,6 +82,9 @@ def write(plan: Plan, input_names: Sequence[str], output_names: Sequence[str], m
     buffers = _Buffers(schema)
     graph.name = "main"
     graph.tensors = [_tensor(schema, t, buffers) for t in plan.tensors]
+    for index, shape in (shapes or {}).items():
+        if any(isinstance(a, str) for a in shape):
+            graph.tensors[index].shapeSignature = _ints([-1 if isinstance(a, str) else a for a in shape])
     model.operatorCodes, graph.operators = [], []
     codes: dict[tuple[str, int], int] = {}
     for step in plan.instructions:
