@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Role = Literal["out", "in", "shift", "scale", "stat", "other"]
 Value: TypeAlias = "Labels | tuple[Value, ...] | None"
 Shape: TypeAlias = tuple[int, ...]
+Forward: TypeAlias = Literal[False, True, "strict"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,13 +71,14 @@ class Coupler:
         shapes: dict[Node, Any],
         batch: int = 1,
         attention: Literal["heads", "width"] = "heads",
-        module: bool = False,
+        module: Forward = False,
     ) -> None:
         self.graph = graph
         self.shapes = shapes
         self.batch = batch
         self.attention = attention
-        self.module = module  # arguments keep their numbers
+        self.module = bool(module)  # arguments keep their numbers
+        self.strict = module == "strict"  # those of reshapes too
         self.values: dict[Node, Any] = {}
         self.weights: dict[str, Labels] = {}
         self.same: dict[str, str] = {}

@@ -17,8 +17,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from ...core.bundle import Bundle, flatten_outputs, layer_of
-from ...core.errors import ModelError
+from ...core.errors import ModelError, PacklightError
+from .coupling import Forward
 from .ops import arguments
 from .plan import PruneSettings, plan
 from .surgery import operate, tensor_of
@@ -43,9 +46,29 @@ class PrunedModule:
 
 
 def prune_module(module: nn.Module, samples: Sequence[Tensor], settings: PruneSettings, context: Context | None = None) -> PrunedModule:
-    """Prunes a copy of ``module``. Raises ModelError where its ``forward`` can't run on fewer channels."""
+    """Prunes a copy of ``module``. Sizes in its reshapes are taken as computed; where the smaller module then fails, as numbers.
+
+    ``nn.MultiheadAttention`` has one width for what comes in, its heads and what goes out, and stays. Raises ModelError where the
+    ``forward`` can't run on fewer channels.
+    """
+    from torch import nn
+
+    whole = [path for path, layer in module.named_modules() if isinstance(layer, nn.MultiheadAttention)]
+    settings = msgspec.structs.replace(settings, protect=(*settings.protect, *whole))
     bundle = Bundle.capture(module, samples)
-    made = plan(bundle, settings, context, module=True)
+    try:
+        return _pruned(module, bundle, settings, context, True)
+    except ModelError as error:
+        try:
+            return _pruned(module, bundle, settings, context, "strict")
+        except PacklightError:
+            raise error from None
+
+
+def _pruned(module: nn.Module, bundle: Bundle, settings: PruneSettings, context: Context | None, forward: Forward) -> PrunedModule:
+    made = plan(bundle, settings, context, module=forward)
+    if not made.removed.any():
+        raise ModelError(f"nothing of {type(module).__name__} can go: {', '.join(sorted(set(made.coupling.why.values())))}")
     graph = operate(made.coupling, made.removed, bundle.samples)
     attributes = attributes_of(module, graph)
     smaller = copy.deepcopy(module).eval()

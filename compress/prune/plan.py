@@ -14,7 +14,7 @@ from ...core.bundle import Bundle
 from ...core.errors import RecipeError
 from ..passes import Context, Settings
 from .allocate import Allocator, Floors, Limits, Mask, Scope
-from .coupling import Coupling
+from .coupling import Coupling, Forward
 from .group import Group, groups_of, kind_of
 from .importance import criteria, normalised, view_of
 from .importance.criterion import Normalisation, Reduction, Scores
@@ -136,8 +136,8 @@ class Ranked:
         return Floors(self.coupling, self.free)
 
 
-def rank(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: bool = False) -> Ranked:
-    """Couples and scores. ``module``: only what the user's own module can do without (``module.py``)."""
+def rank(bundle: Bundle, settings: PruneSettings, context: Context | None = None, *, module: Forward = False) -> Ranked:
+    """Couples and scores. ``module``: only what the user's own module can do without (``trace.couple``)."""
     coupling = couple(bundle, settings.protect, settings.attention, module=module)
     groups = groups_of(coupling)
     free = tuple(g for g in groups if not g.protected and len(g) > 1)
@@ -190,7 +190,7 @@ def plan(
     settings: PruneSettings,
     context: Context | None = None,
     *,
-    module: bool = False,
+    module: Forward = False,
     whole: Mapping[str, int] | None = None,
 ) -> Plan:
     """Decides which units go; changes nothing. Where a latency is asked for, ``aim.py`` decides. ``whole``: see ``Ranked.limits``."""

@@ -10,25 +10,27 @@ import numpy as np
 
 from ...core.bundle import Bundle, layer_of, unsupported
 from ...core.errors import RecipeError
-from .coupling import Coupler, Coupling
+from .coupling import Coupler, Coupling, Forward
 from .index import Ids, fields_of
-from .ops import couple_rules, op_name, shuffle
+from .ops import couple_rules, op_name, shuffle, written
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule, Node
 
+ALIKE = ("aten.batch_norm.default", "aten.relu.default", "aten.relu_.default", "aten.dropout.default")  # shape and type of the input
 PLAIN = ("operator.", "aten.sym_", "aten._assert", "math.", "torch.sym_", "torch._", "builtins.")
 
 
 def couple(
-    bundle: Bundle, protect: Sequence[str] = (), attention: Literal["heads", "width"] = "heads", *, module: bool = False
+    bundle: Bundle, protect: Sequence[str] = (), attention: Literal["heads", "width"] = "heads", *, module: Forward = False
 ) -> Coupling:
     """The coupling of a float bundle's graph.
 
     ``protect`` names layers (paths in the user's model; ``*`` matches) whose channels all stay. ``module``: only what the user's own module
-    can do without, whose ``forward`` keeps its numbers (pads, bounds, one size for all layers of an LSTM). Raises RecipeError where a
-    name fits no layer, UnsupportedOpError where something prunable reaches an operator without a rule.
+    can do without, whose ``forward`` keeps its numbers (pads, bounds, one size for all layers of an LSTM); "strict": the sizes that its
+    reshapes were traced with are such numbers too (``ops/written.py``). Raises RecipeError where a name fits no layer, UnsupportedOpError
+    where something prunable reaches an operator without a rule.
     """
     graph = bundle.graph
     first = bundle.signature.inputs[0].shape if bundle.signature.inputs else ()
@@ -50,6 +52,7 @@ def couple(
                 for field in c.labels(source):
                     c.keep(field.ids, "an output of the model")
     _protect(c, protect)
+    written.keep_sizes(c)
     return c.finish()
 
 
@@ -63,7 +66,8 @@ def shapes_of(graph: GraphModule, samples: Sequence[Tensor]) -> dict[Node, Any]:
 
     class Record(Interpreter):
         def run_node(self, n: Node) -> Any:
-            result = super().run_node(n)
+            alike = n.op == "call_function" and str(n.target) in ALIKE
+            result = self.env[n.args[0]] if alike else super().run_node(n)  # type: ignore[index]
             found[n] = _shape(result)
             return result
 

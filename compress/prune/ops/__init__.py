@@ -1,6 +1,6 @@
 """One small file an operator family; ``registry.py`` says how to add one."""
 
-from . import convolution, create, einsum, elementwise, matrix, norm, recurrent, reduce, shape, shuffle, spatial
+from . import convolution, create, einsum, elementwise, matrix, norm, recurrent, reduce, shape, shuffle, spatial, written
 from .registry import arguments, couple_rules, op_name, shrink_rules
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "shrink_rules",
     "shuffle",
     "spatial",
+    "written",
 ]

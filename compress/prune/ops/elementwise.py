@@ -22,7 +22,7 @@ UNARY = (
     *("erf", "square", "reciprocal", "floor", "ceil", "round", "trunc", "frac", "sign", "logical_not", "bitwise_not", "isnan", "isinf"),
     *("nan_to_num", "dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "contiguous", "clone", "detach"),
     *("alias", "lift_fresh_copy", "_to_copy", "type_as", "positive", "zeros_like", "ones_like", "rand_like", "randn_like", "full_like"),
-    *("empty_like", "rrelu", "exp2", "sinc", "tril", "triu", "view_as_complex_copy", "softsign", "deg2rad"),
+    *("empty_like", "rrelu", "exp2", "sinc", "view_as_complex_copy", "softsign", "deg2rad"),
 )
 UNARY_OVERLOADS = (
     *("pow.Tensor_Scalar", "pow.Scalar", "add.Scalar", "sub.Scalar", "mul.Scalar", "div.Scalar", "rsub.Scalar", "remainder.Scalar"),

@@ -83,7 +83,10 @@ def attention(node: Node, c: Coupler) -> Labels:
     parts = []
     for tensor in (q, k, v):
         labels = _apart(c, c.labels(tensor), last + 1)
-        parts.append(c.freeze(labels, [last - 1], "tokens of an attention"))
+        labels = c.freeze(labels, [last - 1], "tokens of an attention")
+        if c.module and tensor is not v and bound.get("scale") is None:
+            labels = c.freeze(labels, [last], "the module's attention divides by the root of this width")
+        parts.append(labels)
     if bound.get("enable_gqa") and c.shape(q)[-3] != c.shape(k)[-3]:
         parts = [c.freeze(labels, range(last - 1), "heads that share keys") for labels in parts]
     c.join(_ids(parts[0], last), _ids(parts[1], last), "summed with a dimension that is never pruned")

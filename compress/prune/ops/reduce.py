@@ -63,3 +63,17 @@ def normalised(node: Node, c: Coupler) -> Any:
     dim = int(bound["dim"]) % max(len(c.shape(x)), 1)
     labels = c.freeze(c.labels(x), [dim], f"mixed by {node.target}")
     return (labels, labels) if isinstance(c.shapes[node][0], tuple) else labels
+
+
+@couples("aten.tril.default", "aten.triu.default")
+def triangle(node: Node, c: Coupler) -> Labels:
+    """What is zero depends on the places in the last two dimensions, which stay."""
+    ndim = len(c.shape(node))
+    return c.freeze(c.labels(arguments(node)["self"]), [ndim - 2, ndim - 1], "a triangle of this dimension is taken")
+
+
+@couples("aten.nonzero.default")
+def nonzero(node: Node, c: Coupler) -> Labels:
+    """Places, whose number depends on every value: nothing of the operand goes."""
+    x = arguments(node)["self"]
+    return c.freeze(c.labels(x), range(len(c.shape(x))), "its nonzero places are counted")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..index import Field, Ids, Labels, line, move, reshape, take
 from .registry import arguments, couples, op_name, shrinks
+from .written import NUMBERS, as_written
 
 if TYPE_CHECKING:
     from torch.fx import Node
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from ..surgery import Surgeon
 
 VIEWS = ("aten.view.default", "aten.reshape.default", "aten._unsafe_view.default", "aten.view_copy.default")
-NUMBERS = "the module's forward names sizes of this dimension"
 REGROUPED = ("aten.flatten.using_ints", "aten.unflatten.int")
 
 
@@ -28,7 +28,7 @@ def regroup(node: Node, c: Coupler) -> Labels:
     """Every reshape is an index map (``index.reshape``)."""
     x = arguments(node)["self"]
     why = "merged with another prunable dimension"
-    return reshape(c.labels(x), c.shape(x), c.shape(node), lambda field: c.keep(field.ids, why))
+    return as_written(node, c, reshape(c.labels(x), c.shape(x), c.shape(node), lambda field: c.keep(field.ids, why)))
 
 
 @shrinks(*VIEWS)

@@ -41,6 +41,16 @@ def _dimensions(name: str) -> int:
     return next(d for d in (3, 2, 1) if f"{d}d" in name)
 
 
+@couples("aten.max_unpool2d.default", "aten.max_unpool3d.default")
+def unpool(node: Node, c: Coupler) -> Labels:
+    """Values go back to where a pooling found them: the channels of the indices are those of the values."""
+    bound = arguments(node)
+    x, indices = bound["self"], bound["indices"]
+    ndim = len(c.shape(x))
+    dims = range(ndim - _dimensions(str(node.target)), ndim)
+    return c.freeze(c.merge(c.shape(x), [(c.shape(t), c.labels(t)) for t in (x, indices)]), dims, "height, width or depth")
+
+
 @couples("aten.grid_sampler.default", "aten.grid_sampler_2d.default", "aten.grid_sampler_3d.default")
 def grid_sampler(node: Node, c: Coupler) -> Labels:
     """The grid's last dimension is a place and stays."""

@@ -81,3 +81,44 @@ def test_several_layers_keep_one_size(prunes: Callable[..., None]) -> None:
 
     small = prune_module(Tagger(), [torch.randn(2, 5, 6)], PruneSettings(ratio=0.5)).module
     assert (small.rnn.hidden_size, small.rnn.input_size, small.out.in_features) == (4, 6, 8)
+
+
+class Block(nn.Module):
+    """A transformer block that states its number of heads; ``tokens @ c`` of attention from a shape where ``shaped``."""
+
+    def __init__(self, shaped: bool) -> None:
+        super().__init__()
+        self.norm, self.qkv, self.proj = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 16)
+        self.mlp, self.shaped = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 32), nn.GELU(), nn.Linear(32, 16)), shaped
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, c = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(b, n, 3, 4, 4 if self.shaped else -1).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, c if self.shaped else -1)
+        x = x + self.proj(y)
+        return x + self.mlp(x)
+
+
+class Torch(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x)
+
+
+@pytest.mark.parametrize("kind", ["inferred", "shaped", "torch"])
+def test_attention_keeps_what_the_forward_says(kind: str) -> None:
+    """Heads and what a written size may stand for stay; the hidden width of the MLP goes, and the stream where nothing names its width."""
+    torch.manual_seed(0)
+    middle = Torch() if kind == "torch" else Block(kind == "shaped")
+    net = nn.Sequential(nn.Linear(6, 16), middle, nn.Linear(16, 3))
+    x = torch.randn(2, 5, 6)
+    pruned = prune_module(net, [x], PruneSettings(ratio=0.5))
+    small = pruned.module
+    assert small.state_dict().keys() == net.state_dict().keys()
+    hidden = small[1].layer.linear1 if kind == "torch" else small[1].mlp[1]
+    assert (hidden.out_features, small[0].out_features) == (16, 8 if kind == "inferred" else 16)
+    with torch.no_grad():
+        torch.testing.assert_close(small(x), pruned.bundle.run(x)[0], rtol=1e-4, atol=1e-5)

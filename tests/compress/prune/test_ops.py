@@ -383,6 +383,25 @@ def _() -> Any:
     return Net(run, a=conv(3, 8), b=conv(3, 8), out=conv(8, 4)), (image(),)
 
 
+@case("unpooling")
+def _() -> Any:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y, places = F.max_pool2d(net.a(x), 2, return_indices=True)
+        return net.c(F.max_unpool2d(net.b(y), places, 2))
+
+    return Net(run, a=conv(3, 8), b=conv(8, 8), c=conv(8, 4)), (image(),)
+
+
+@case("upper-triangle-of-a-covariance")
+def _() -> Any:
+    def run(net: Any, x: Tensor) -> Tensor:
+        y = net.b(F.relu(net.a(x))).flatten(2)
+        cov = (y @ y.transpose(1, 2)).flatten(1)
+        return net.c(cov[:, torch.ones(6, 6).triu().flatten().nonzero()[:, 0]])
+
+    return Net(run, a=conv(3, 8), b=conv(8, 6), c=nn.Linear(21, 4)), (image(),)
+
+
 class Attention(nn.Module):
     """Hand-written multi-head attention with one projection for query, key and value."""
 
