@@ -1,4 +1,4 @@
-"""docs/pruning.md, followed word by word: an operator without a rule is refused by name; with the two functions it prunes."""
+"""docs/prune-operators.md, followed word by word: an operator without a rule is refused by name; with the two functions it prunes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from packlight.compress.prune.ops.registry import couple_rules
 from packlight.compress.prune.plan import PruneSettings
 from packlight.core.errors import UnsupportedOpError
 
-DOC = Path(__file__).resolve().parents[3] / "docs" / "pruning.md"
+DOC = Path(__file__).resolve().parents[3] / "docs" / "prune-operators.md"
 
 
 def load(source: str, name: str, folder: Path) -> ModuleType:
