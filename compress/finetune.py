@@ -37,19 +37,22 @@ if TYPE_CHECKING:
 
 TOLERATED = 0.02
 JUDGED_BY = 1000
-_WORDS = ("shift", "flip", "zoom")
+_WORDS = ("shift", "flip", "zoom", "colour", "erase")
 
 
 class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
     """``alpha``: weight of the teacher against the labels. ``loss``: how outputs are compared, "task" for the task's own way or one of
     ``compress.distill`` ("kd", "dkd", "dist"); ``temperature`` softens them. ``hints``: losses between layers. ``views``: how
-    many augmentations of each image are used in turn, for which the teacher is asked only once (None: new ones every epoch)."""
+    many augmentations of each image are used in turn, for which the teacher is asked only once (None: new ones every epoch).
+    ``own_past``: without a teacher (or with ``alpha`` 0), what the network said an epoch ago teaches it, with this weight at the end of
+    the run (self-distillation, ``training/past.py``; 0.8 in the paper)."""
 
     alpha: Share = 0.7
     loss: str = "task"
     temperature: Positive = 4.0
     hints: tuple[HintSettings, ...] = ()
     views: Count | None = None
+    own_past: Share = 0.0
 
 
 _DEFAULT = FinetuneSettings()
@@ -100,7 +103,8 @@ def train(
     context = dataclasses.replace(context, train=numeric(context.train, task), val=numeric(context.val, task))
     data = context.train
     assert data is not None
-    teacher, told = None, {"teacher": None}
+    teacher: Any = None
+    told: dict[str, Any] = {"teacher": None}
     if context.teacher is not None and (settings.alpha > 0 or settings.hints):
         teacher, told = make_teacher(
             settings.loss,
@@ -114,6 +118,8 @@ def train(
             seed=context.seed,
         )
     plan = augmentation(settings.augment, bundle, context)
+    if teacher is None and settings.own_past:
+        told = {"teacher": "its own past"}
     context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(rows_in_front(bundle.graph, bundle.signature.outputs))
@@ -128,6 +134,7 @@ def train(
             context.val,
             plan=plan,
             teacher=teacher,
+            own_past=settings.own_past,
             seed=context.seed,
             work=context.work,
             label=label,
@@ -190,14 +197,23 @@ def same_shape(before: Bundle, after: Bundle) -> Verdict:
 
 
 def read_augment(text: str, side: int) -> Augment:
-    """ "none", or words of "shift", "flip", "zoom" joined by "-"; a shift is an eighth of the image's side, a zoom keeps a third."""
+    """ "none", or words of "shift", "flip", "zoom", "colour", "erase" joined by "-", "strong" for all; a shift is an eighth of the image's
+    side, a zoom keeps a third, colours move by two fifths, a square of half the side is erased."""
     if text in ("none", "auto"):
         return Augment()
-    words = text.split("-")
+    words = list(_WORDS) if text == "strong" else text.split("-")
     unknown = [w for w in words if w not in _WORDS]
     if unknown:
-        raise RecipeError(f"augment '{text}' is unknown; known: auto, none, or any of {', '.join(_WORDS)} joined by '-' (shift-flip)")
-    return Augment(shift=max(1, side // 8) if "shift" in words else 0, flip="flip" in words, zoom=0.35 if "zoom" in words else 1.0)
+        raise RecipeError(
+            f"augment '{text}' is unknown; known: auto, none, strong, or any of {', '.join(_WORDS)} joined by '-' (shift-flip)"
+        )
+    return Augment(
+        shift=max(1, side // 8) if "shift" in words else 0,
+        flip="flip" in words,
+        zoom=0.35 if "zoom" in words else 1.0,
+        colour=0.4 if "colour" in words else 0.0,
+        erase=0.5 if "erase" in words else 0.0,
+    )
 
 
 def augmentation(text: str, bundle: Bundle, context: Context) -> Augment:

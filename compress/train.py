@@ -29,7 +29,8 @@ from .training.device import lay_out, make_fabric, make_optimizer, peak_bytes, t
 from .training.feed import Batch, Feed, ahead
 from .training.log import write_csv, write_tensorboard
 from .training.modes import twin
-from .training.objective import objective
+from .training.objective import objective, soft_loss
+from .training.past import Past
 from .training.rider import Rider
 from .training.schedule import Budget, factor
 from .training.settings import TrainSettings
@@ -88,6 +89,7 @@ def fit(
     *,
     plan: Augment,
     teacher: Teacher | None = None,
+    own_past: float = 0.0,
     seed: int = 0,
     work: Path | None = None,
     label: str = "train",
@@ -101,11 +103,29 @@ def fit(
 
     ``outputs`` is the number of tensors that it returns. With ``work`` a checkpoint is kept there every two minutes and at the end
     of each epoch, and a run with the same settings, data and weights goes on from it. ``began`` (``time.monotonic()``) is when the time
-    limit started to count, if before the call. A loss that is not finite raises RecipeError.
+    limit started to count, if before the call. ``own_past``: without a teacher, the weight at the end of the run of what the network said
+    an epoch ago (``training/past.py``). A loss that is not finite raises RecipeError.
     """
     import torch
 
-    run = _Run(graph, outputs, settings, task, train, val, plan, teacher, seed, work, label, progress or Silent(), began, riders, keep_last)
+    run = _Run(
+        graph,
+        outputs,
+        settings,
+        task,
+        train,
+        val,
+        plan,
+        teacher,
+        own_past,
+        seed,
+        work,
+        label,
+        progress or Silent(),
+        began,
+        riders,
+        keep_last,
+    )
 
     with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else None):
         return run.go()
@@ -124,6 +144,7 @@ class _Run:
         val: Samples | None,
         plan: Augment,
         teacher: Teacher | None,
+        own_past: float,
         seed: int,
         work: Path | None,
         label: str,
@@ -138,6 +159,7 @@ class _Run:
         self.graph, self.settings, self.task, self.teacher, self.seed = graph, settings, task, teacher, seed
         self.label, self.val = label, val
         self.riders, self.keep_last = tuple(riders), keep_last
+        self.own_past = own_past if teacher is None else 0.0
         self.key = self._key(train, plan)
         self.fabric = make_fabric(settings)
         self.progress = Silent() if self.fabric.global_rank else progress
@@ -154,10 +176,11 @@ class _Run:
             twin(graph, training=True, taps=taps, device=self.device),
             outputs,
             task,
-            alpha=teacher.alpha if teacher else 0.0,
-            soft=teacher.soft if teacher else None,
+            alpha=teacher.alpha if teacher else self.own_past,
+            soft=teacher.soft if teacher else soft_loss(task, 1.0) if self.own_past else None,
             smoothing=settings.label_smoothing,
             layers=teacher.layers if teacher else (),
+            rising=self.own_past > 0,
         ).to(self.device)
         self.plain = module
         self.optimizer = make_optimizer(graph, module, settings)
@@ -177,6 +200,7 @@ class _Run:
         self.spent_before = 0.0
         self.resumed_at = 0
         self.timing = Timing()
+        self.past = Past(graph, outputs, self.device) if self.own_past else None
         self.taught = (
             Taught(teacher, train, plan, seed, work, self.fabric, channels_last=self.channels_last) if teacher is not None else None
         )
@@ -229,6 +253,8 @@ class _Run:
             layers: tuple[Tensor, ...] = ()
             if self.taught is not None:
                 taught, layers = self.taught.outputs(inputs, batch.rows, view, keep=pairing is None)
+            elif self.past is not None:
+                taught = self.past.says(inputs)
             with self.fabric.no_backward_sync(self.module, enabled=part + 1 < batches):
                 loss, parts = self.module(inputs, batch.target, pairing, taught, layers, self.budget.progress)
                 self.fabric.backward(loss / batches)
@@ -269,6 +295,8 @@ class _Run:
         self.sums = {}
         if self._is_better(score):
             self.best = (epoch, score, self._state(averaged=True))
+        if self.past is not None:
+            self.past.remember(self._state())
         self._plan()
         self._save()
         self._log()
@@ -387,6 +415,7 @@ class _Run:
         about = [msgspec.to_builtins(self.settings), self.seed, self.label, len(train), train.source, msgspec.to_builtins(plan)]
         about += self.teacher.about() if self.teacher else []
         about += [[rider.about() for rider in self.riders], self.keep_last] if self.riders or self.keep_last else []
+        about += [self.own_past] if self.own_past else []
         states = [self.graph.state_dict()] + ([self.teacher.graph.state_dict()] if self.teacher else [])
         return fingerprint(about, *states)
 
@@ -405,6 +434,7 @@ class _Run:
             "step": self.budget.done,
             "progress": self.budget.progress,
             "spent": self._spent(),
+            "past": self.past.state() if self.past is not None else {},
         }
         save_checkpoint(self.checkpoint, state)
 
@@ -421,6 +451,8 @@ class _Run:
         self.best = (epoch, score, {k: v.to(self.device) for k, v in weights.items()})
         self.before, self.rows, self.sums = state["before"], state["rows"], state["sums"]
         self.spent_before = state["spent"]
+        if self.past is not None and state["past"]:
+            self.past.remember(state["past"])
         self.budget = Budget(self.budget.planned, self.budget.seconds, done=state["step"], progress=state["progress"])
         self.resumed_at = state["step"]
         self.progress.say(f"  {self.label} goes on from step {state['step']} of its checkpoint")

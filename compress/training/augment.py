@@ -18,28 +18,41 @@ if TYPE_CHECKING:
 class Augment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``shift``: crop at a random place after padding so many zero pixels on each side (He et al., 2015, arXiv:1512.03385,
     section 4.2). ``flip``: mirror left to right, every second image. ``zoom``: a random part, at least this share of the area (1 is off),
-    resized back (Szegedy et al., 2014, arXiv:1409.4842)."""
+    resized back (Szegedy et al., 2014, arXiv:1409.4842). ``colour``: brightness, contrast and saturation move by up to this share.
+    ``erase``: a square with this share of the side, at a random place, is set to the image's mean (DeVries & Taylor, 2017,
+    arXiv:1708.04552)."""
 
     shift: int = 0
     flip: bool = False
     zoom: float = 1.0
+    colour: float = 0.0
+    erase: float = 0.0
 
     @property
     def any(self) -> bool:
-        return self.shift > 0 or self.flip or self.zoom < 1
+        return self.shift > 0 or self.flip or self.zoom < 1 or self.floats
+
+    @property
+    def floats(self) -> bool:
+        """Whether something is done to the values as the model reads them."""
+        return self.colour > 0 or self.erase > 0
 
     def __str__(self) -> str:
         parts = [f"shift {self.shift}"] * (self.shift > 0) + ["flip"] * self.flip + [f"zoom {self.zoom:g}"] * (self.zoom < 1)
+        parts += [f"colour {self.colour:g}"] * (self.colour > 0) + [f"erase {self.erase:g}"] * (self.erase > 0)
         return ", ".join(parts) or "none"
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
-    """One row a sample: ``offset`` (N, 2) of the crop, ``flip`` (N,), ``box`` (N, 4) as top, left, height, width in [0, 1]."""
+    """One row a sample: ``offset`` (N, 2) of the crop, ``flip`` (N,), ``box`` (N, 4) as top, left, height, width in [0, 1], ``colour``
+    (N, 3) as brightness, contrast, saturation in [-1, 1], ``hole`` (N, 2), where the middle of what is erased lies in [0, 1]."""
 
     offset: Tensor
     flip: Tensor
     box: Tensor
+    colour: Tensor
+    hole: Tensor
 
 
 def draw(plan: Augment, count: int, seed: int, view: int) -> Draws:
@@ -55,7 +68,8 @@ def draw(plan: Augment, count: int, seed: int, view: int) -> Draws:
     width = (area * ratio).sqrt().clamp(max=1.0)
     place = torch.rand(count, 2, generator=random)
     box = torch.stack([place[:, 0] * (1 - height), place[:, 1] * (1 - width), height, width], 1)
-    return Draws(offset, flip, box)
+    colour = 2 * torch.rand(count, 3, generator=random) - 1
+    return Draws(offset, flip, box, colour, torch.rand(count, 2, generator=random))
 
 
 def shift_flip(images: Tensor, plan: Augment, draws: Draws, rows: Tensor) -> Tensor:
@@ -84,6 +98,32 @@ def zoom(images: Tensor, draws: Draws, rows: Tensor) -> Tensor:
     theta = torch.stack([torch.stack([width, zero, 2 * left + width - 1], 1), torch.stack([zero, height, 2 * top + height - 1], 1)], 1)
     grid = affine_grid(theta, list(images.shape), align_corners=False)
     return grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def recolour(images: Tensor, plan: Augment, draws: Draws, rows: Tensor) -> Tensor:
+    """``images`` float (N, C, H, W) as the model reads them, with deviation s and mean m of each image and channel:
+
+        x' = (1 + c k) (x - m) + m + c b s,    then x' + c t (x' - mean of x' over channels)
+
+    with c = ``plan.colour`` and b, k, t the draws of brightness, contrast and saturation; one shape."""
+    amount = plan.colour * draws.colour[rows].to(images.device)
+    brightness, contrast, saturation = (a[:, None, None, None] for a in amount.unbind(1))
+    mean, spread = images.mean((2, 3), keepdim=True), images.std((2, 3), keepdim=True)
+    moved = (1 + contrast) * (images - mean) + mean + brightness * spread
+    return moved + saturation * (moved - moved.mean(1, keepdim=True))
+
+
+def erase(images: Tensor, plan: Augment, draws: Draws, rows: Tensor) -> Tensor:
+    """``images`` float (N, C, H, W): a square of each set to the image's mean, cut off at its border; the same shape."""
+    import torch
+
+    height, width = images.shape[2:]
+    middle = draws.hole[rows].to(images.device)
+    reach = plan.erase * min(height, width) / 2
+    down = (torch.arange(height, device=images.device) + 0.5 - height * middle[:, :1]).abs() < reach
+    right = (torch.arange(width, device=images.device) + 0.5 - width * middle[:, 1:]).abs() < reach
+    hole = (down[:, :, None] & right[:, None, :])[:, None]
+    return torch.where(hole, images.mean((2, 3), keepdim=True), images)
 
 
 @dataclasses.dataclass(frozen=True)

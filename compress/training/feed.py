@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .augment import Augment, Draws, draw, shift_flip, zoom
+from .augment import Augment, Draws, draw, erase, recolour, shift_flip, zoom
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,6 +76,10 @@ class Feed:
                 inputs = (shift_flip(inputs[0].permute(0, 2, 3, 1), self.plan, draws, index).permute(0, 3, 1, 2),)
         if draws is not None and self.plan.zoom < 1 and inputs[0].ndim == 4:
             inputs = (zoom(inputs[0], draws, index), *inputs[1:])
+        if draws is not None and self.plan.colour and inputs[0].ndim == 4:
+            inputs = (recolour(inputs[0], self.plan, draws, index), *inputs[1:])
+        if draws is not None and self.plan.erase and inputs[0].ndim == 4:
+            inputs = (erase(inputs[0], self.plan, draws, index), *inputs[1:])
         label = None if target is None else torch.from_numpy(target).to(self.device)
         return Batch(tuple(self._placed(x) for x in inputs), label, index)
 

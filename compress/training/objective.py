@@ -44,10 +44,12 @@ def objective(
     soft: SoftLoss | None,
     smoothing: float,
     layers: Sequence[Layer] = (),
+    rising: bool = False,
 ) -> torch.nn.Module:
     """A module ``(inputs, target, mix, teacher outputs, teacher layers, progress) -> (loss, parts)``.
 
-    ``network`` gives its ``outputs`` outputs and then one tensor for each of ``layers``. ``progress`` in [0, 1] is how far the run is.
+    ``network`` gives its ``outputs`` outputs and then one tensor for each of ``layers``. ``progress`` in [0, 1] is how far the run is;
+    ``rising``: ``alpha`` is reached at its end, in proportion to it.
     """
     import torch
 
@@ -73,7 +75,7 @@ def objective(
             own, student_layers = results[:outputs], results[outputs:]
             parts: dict[str, Tensor] = {}
             terms: list[Tensor] = []
-            share = alpha if soft is not None and taught is not None else 0.0
+            share = alpha * (progress if rising else 1.0) if soft is not None and taught is not None else 0.0
             if target is not None and share < 1:
                 loss = hard(own, target)
                 if mix is not None:

@@ -21,7 +21,7 @@ class TrainSettings(Settings, frozen=True, kw_only=True):
     ``epochs``, but at least ``min-steps`` steps (small data sets), and at most ``max-minutes``: the schedule then ends
     early, in time. ``lr`` is the peak rate, reached after the ``warmup`` share of the run, then following ``schedule``. Scales
     and biases have no ``weight-decay``. ``ema`` is the decay of a moving average of the weights, which is then what is validated
-    and kept (0: none). ``augment``: a share of "shift", "flip", "zoom" in one word ("shift-flip"), "none", or "auto" (see
+    and kept (0: none). ``augment``: "shift", "flip", "zoom", "colour", "erase" joined ("shift-flip"), "strong", "none", or "auto" (see
     ``compress.finetune``). ``patience``: stop after so many epochs without a better validation score (0: never).
     ``accumulate``: batches per step. ``device``: "auto" takes a GPU where there is one.
     """

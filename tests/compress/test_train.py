@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import csv
+import dataclasses
 import hashlib
 import math
 import os
@@ -20,7 +22,7 @@ from torch import nn
 from packlight.compress.finetune import augmentation
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
-from packlight.compress.training.augment import Augment, draw, mix, shift_flip, zoom
+from packlight.compress.training.augment import Augment, draw, erase, mix, recolour, shift_flip, zoom
 from packlight.compress.training.checkpoint import load_checkpoint
 from packlight.compress.training.feed import Feed
 from packlight.compress.training.modes import twin, undecayed
@@ -154,8 +156,28 @@ def test_zoom_stays_inside_and_is_the_identity_for_the_whole() -> None:
     top, left, height, width = draws.box.unbind(1)
     assert bool((top >= 0).all() and (left >= 0).all() and (top + height <= 1 + 1e-6).all() and (left + width <= 1 + 1e-6).all())
     assert bool((height * width >= 0.35 * 0.75).all())
-    whole = draws.__class__(draws.offset, draws.flip, torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(50, 1))
+    whole = dataclasses.replace(draws, box=torch.tensor([[0.0, 0.0, 1.0, 1.0]]).repeat(50, 1))
     assert torch.allclose(zoom(images, whole, torch.arange(50)), images, atol=1e-5)
+
+
+def test_colours_move_as_the_formula_says_and_a_square_is_erased() -> None:
+    images, rows = torch.rand(6, 3, 8, 8), torch.tensor([4, 0])
+    plan = Augment(colour=0.4, erase=0.5)
+    draws = draw(plan, 6, 0, 0)
+    moved = recolour(images[rows], plan, draws, rows).numpy()
+    for row, got in zip(rows.tolist(), moved):
+        x = images[row].numpy().astype(np.float64)
+        b, k, t = draws.colour[row].tolist()
+        mean, spread = x.mean((1, 2), keepdims=True), x.std((1, 2), ddof=1, keepdims=True)
+        x = (1 + 0.4 * k) * (x - mean) + mean + 0.4 * b * spread
+        assert np.allclose(got, x + 0.4 * t * (x - x.mean(0)), atol=1e-5)
+    assert set(draws.colour.sign().flatten().tolist()) == {-1.0, 1.0}
+    inside = dataclasses.replace(draws, hole=torch.full((6, 2), 0.5))
+    cut = erase(images, plan, inside, torch.arange(6))
+    means = images.mean((2, 3), keepdim=True).expand(-1, -1, 4, 4)
+    assert torch.equal(cut[:, :, 2:6, 2:6], means)
+    cut[:, :, 2:6, 2:6] = images[:, :, 2:6, 2:6]
+    assert torch.equal(cut, images)
 
 
 def test_mixing_gives_each_pixel_its_share() -> None:
@@ -329,6 +351,65 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5]
     assert digest(run(work)) == digest(straight)  # finished: nothing is left to do
+
+
+def test_a_network_learns_from_its_own_past_as_a_loop_says() -> None:
+    """Two epochs against a loop of torch's own: the second mixes in what the weights at the end of the first say, the more the later."""
+    splits = corners(200)
+    assert splits.train is not None
+    settings = {"epochs": 2, "lr": 0.05, "batch-size": 32, "augment": "none", "schedule": "constant", "warmup": 0.0, "own-past": 0.8}
+    bundle = network(dropout=0.0)
+    after = run_passes(bundle, [make_pass("finetune", settings)], dataclasses.replace(context(splits), val=None))
+    assert after.history[-1].changes["teacher"] == "its own past"
+    torch.manual_seed(0)
+    net = Net(dropout=0.0).train()
+    decayed, plain = [p for p in net.parameters() if p.ndim > 1], [p for p in net.parameters() if p.ndim == 1]
+    groups = [{"params": decayed, "weight_decay": 1e-4}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.05, momentum=0.9, nesterov=True)
+    feed = Feed(splits.train, Augment(), 0, torch.device("cpu"), channels_last=True)
+    steps, past = 0, None
+    for epoch in range(2):
+        order = feed.order(epoch, 32)
+        for rows in order:
+            batch = feed.batch(rows, epoch)
+            (x,), y = batch.inputs, batch.target
+            assert y is not None
+            scores = net(x)
+            loss = nn.functional.cross_entropy(scores, y)
+            if past is not None:
+                share = 0.8 * steps / (2 * len(order))
+                with torch.no_grad():
+                    said = past(x).softmax(1)
+                soft = (said * (said.log() - scores.log_softmax(1))).sum(1).mean()
+                loss = (1 - share) * loss + share * soft
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+        past = copy.deepcopy(net).eval()
+    for name, value in net.state_dict().items():
+        if "num_batches" not in name:
+            assert torch.allclose(after.graph.state_dict()[name], value, atol=2e-4), name
+
+
+def test_the_past_is_part_of_the_checkpoint(tmp_path: Path) -> None:
+    """A run stopped in its second epoch and taken up again ends as one that was not stopped."""
+
+    class Stop(Exception): ...
+
+    class Stopper:
+        def step(self, label: str, done: float, total: float | None, note: str = "") -> None:
+            if label == "finetune" and done >= 20:
+                raise Stop
+
+        def say(self, line: str) -> None: ...
+
+    settings = {"epochs": 4, "lr": 0.05, "batch-size": 32, "augment": "none", "own-past": 0.8}
+    with pytest.raises(Stop):
+        run_passes(network(), [make_pass("finetune", settings)], context(corners(), work=tmp_path, progress=Stopper()))
+    resumed = run_passes(network(), [make_pass("finetune", settings)], context(corners(), work=tmp_path))
+    straight = run_passes(network(), [make_pass("finetune", settings)], context(corners()))
+    assert digest(resumed) == digest(straight)
 
 
 def test_a_damaged_checkpoint_is_not_used(tmp_path: Path) -> None:
