@@ -135,21 +135,25 @@ def quantize(**options: Any) -> None:
 @click.option("--max-minutes", type=float, metavar="M", help="Stop in time; the schedule adapts.")
 @click.option("--lr", type=float, metavar="RATE", help="Peak learning rate.")
 @click.option("--batch-size", type=int, metavar="N")
-@click.option("--loss", metavar="NAME", help="How the outputs are compared: kd, dkd or dist.")
+@click.option("--loss", metavar="NAME", help="How outputs are compared: kd, dkd, dist, sequence, boxes.")
 @click.option("--temperature", type=float, metavar="T", help="Of the softened teacher.")
 @click.option("--alpha", type=float, metavar="A", help="Weight of the teacher against the labels, 0 to 1.")
+@click.option("--imagine", type=click.IntRange(1), metavar="N", help="Learn from N images made from the teacher's BatchNorm.")
 @WORK
 @o.seed
 @o.output
 @o.common
 def distill(**options: Any) -> None:
-    """Train the student MODEL from --teacher on --data."""
+    """Train the student MODEL from --teacher on --data, or on images made from the teacher."""
     keys = {"epochs": "epochs", "max_minutes": "max-minutes", "lr": "lr", "batch_size": "batch-size"}
     keys |= {"temperature": "temperature", "alpha": "alpha", "loss": "loss"}
     settings = {word: options.pop(key) for key, word in keys.items()}
     settings = {key: value for key, value in settings.items() if value is not None}
     options["task"] = options["task"] or "classification"
-    _run([("distill", settings)], options, need_data=True)
+    imagine = options.pop("imagine")
+    if imagine is not None:
+        settings["imagine"] = {"images": imagine}
+    _run([("distill", settings)], options, need_data=imagine is None)
 
 
 def _run(
@@ -190,6 +194,7 @@ def _run(
     if options.get("teacher"):
         weights = options.get("teacher_weights")
         teacher = load_model(options["teacher"], weights=weights, inputs=list(bundle.samples))
+        teacher = teacher.replace(preprocess=teacher.preprocess or bundle.preprocess)
     context = Context(
         target=target,
         task=task,

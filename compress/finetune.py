@@ -42,10 +42,10 @@ _WORDS = ("shift", "flip", "zoom", "colour", "erase")
 
 class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
     """``alpha``: weight of the teacher against the labels. ``loss``: how outputs are compared, "task" for the task's own way or one of
-    ``compress.distill`` ("kd", "dkd", "dist"); ``temperature`` softens them. ``hints``: losses between layers. ``views``: how
-    many augmentations of each image are used in turn, for which the teacher is asked only once (None: new ones every epoch).
-    ``own_past``: without a teacher (or with ``alpha`` 0), what the network said an epoch ago teaches it, with this weight at the end of
-    the run (self-distillation, ``training/past.py``; 0.8 in the paper)."""
+    ``compress.distill`` ("kd", "dkd", "dist"; "sequence" for text, "boxes" and "boxes-softmax" for detectors); ``temperature`` softens
+    them. ``hints``: losses between layers. ``views``: how many augmentations of each image are used in turn, for which the teacher is
+    asked only once (None: new ones every epoch). ``own_past``: without a teacher (or with ``alpha`` 0), what the network said an epoch
+    ago teaches it, with this weight at the end of the run (self-distillation, ``training/past.py``; 0.8 in the paper)."""
 
     alpha: Share = 0.7
     loss: str = "task"
@@ -73,7 +73,7 @@ class Finetune:
         verdict = trainable(bundle, context, settings)
         if not verdict or (settings.alpha == 0 and not settings.hints):
             return verdict
-        return check(settings.loss, settings.hints, bundle, context.teacher)
+        return check(settings.loss, settings.hints, bundle, context.teacher, context.task)
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         began = time.monotonic()

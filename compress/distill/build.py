@@ -9,12 +9,13 @@ import msgspec
 
 from ...core.bundle import Bundle
 from ...core.errors import RecipeError
+from ...core.registry import unknown
 from ...core.verdict import YES, Verdict, no
 from ..training.objective import Layer, soft_loss
 from ..training.settings import Positive, Share
 from ..training.taught import Teacher
-from . import attention, dist, dkd, fitnet, kd, relational, similarity  # noqa: F401  each files itself
-from .loss import hints, logit_losses
+from . import attention, boxes, dist, dkd, fitnet, kd, relational, sequence, similarity  # noqa: F401  each files itself
+from .loss import hints, logit_losses, whole_losses
 from .pairs import Pair, choose, named, pair
 
 if TYPE_CHECKING:
@@ -36,11 +37,12 @@ class HintSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     until: Share = 1.0
 
 
-def check(loss: str, wanted: Sequence[HintSettings], student: Bundle, teacher: Bundle | None) -> Verdict:
+def check(loss: str, wanted: Sequence[HintSettings], student: Bundle, teacher: Bundle | None, task: Task | None) -> Verdict:
     """Whether these losses can be made for these two networks."""
     try:
-        if loss != "task":
-            logit_losses.get(loss)
+        whole = loss in whole_losses.names()
+        if loss != "task" and not whole and loss not in logit_losses.names():
+            return no(unknown("distillation loss", loss, ("task", *logit_losses.names(), *whole_losses.names())))
         for hint in wanted:
             hints.get(hint.use)
         if teacher is None:
@@ -48,7 +50,11 @@ def check(loss: str, wanted: Sequence[HintSettings], student: Bundle, teacher: B
         mine, theirs = student.signature.outputs, teacher.signature.outputs
         if [o.shape[1:] for o in mine] != [o.shape[1:] for o in theirs]:
             return no(f"the teacher gives {theirs[0]}, the student {mine[0]}; they must give the same outputs")
-        if loss != "task" and len(mine[0].shape) != 2:
+        if whole:
+            verdict = whole_losses.get(loss).fits(student.signature, task)
+            if not verdict:
+                return verdict
+        elif loss != "task" and len(mine[0].shape) != 2:
             return no(
                 f"distillation loss '{loss}' compares class scores (batch, classes), but the output is {mine[0]}; use loss = \"task\""
             )
@@ -75,7 +81,13 @@ def make_teacher(
     import torch
 
     soft = soft_loss(task, temperature)
-    if loss != "task":
+    if loss in whole_losses.names():
+        compare = whole_losses.get(loss)
+
+        def soft(own: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor | None) -> Tensor:
+            return compare(own, taught, task, temperature)
+
+    elif loss != "task":
         scores = logit_losses.get(loss)
 
         def soft(own: Sequence[Tensor], taught: Sequence[Tensor], labels: Tensor | None) -> Tensor:

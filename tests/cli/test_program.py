@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -21,14 +21,15 @@ def test_help_is_quick_and_loads_no_torch(command: str) -> None:
     code = "import sys; from packlight.cli.main import main\ntry:\n main(sys.argv[1:])\nfinally:\n assert 'torch' not in sys.modules"
     times = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-c", code, *command.split(), "--help"], capture_output=True, text=True, check=False)
-        times.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # what a busy machine doesn't lengthen
         assert done.returncode == 0, done.stderr
         assert "Usage" in done.stdout
         if times[-1] < 0.3:
             break
-    assert min(times) < 0.3, f"--help took {min(times):.2f} s"
+    assert min(times) < 0.3, f"--help took {min(times):.2f} s of processor time"
 
 
 def test_version() -> None:

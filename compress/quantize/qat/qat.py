@@ -76,7 +76,7 @@ class Qat:
                 return verdict
         if settings.alpha == 0 and not settings.hints:
             return verdict
-        return check(settings.loss, settings.hints, bundle, context.teacher)
+        return check(settings.loss, settings.hints, bundle, context.teacher, context.task)
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         began = time.monotonic()
