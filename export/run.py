@@ -21,6 +21,7 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
+from .projected import without_projections
 from .prove import at_other_sizes, prove, references
 from .sizes import unproven as untried
 from .there import coverage, require_whole, runs_there, simulated
@@ -62,8 +63,9 @@ def export_bundle(
     """
     progress = progress or Silent()
     chosen = [exporter(name, options.converter) for name in formats]
+    plain = without_projections(bundle)
     for one in chosen:
-        _refuse(one, bundle, options, target)
+        _refuse(one, plain, options, target)
     known = references(bundle, float_bundle, samples, options.precision)
     others = at_other_sizes(bundle, float_bundle, known, options.precision)
     cost, size = macs(bundle), (float_bundle or bundle).parameters()
@@ -71,7 +73,7 @@ def export_bundle(
     for number, one in enumerate(chosen):
         progress.step(f"export {options.precision}", number, len(chosen), one.name)
         with tempfile.TemporaryDirectory(prefix=".export.", dir=folder) as stage, storage_errors(folder):
-            written = one.write(bundle, Path(stage), options, target)
+            written = one.write(plain, Path(stage), options, target)
             runtimes, refused = runs_there(written.file, one.name, options.precision, target, dict.fromkeys(written.ops.file, ""))
             compiled, unproven = simulated(Path(stage) / written.file, one.name, options.precision, target)
             known_there = (*coverage(Path(stage) / written.file, one.name, options.precision, target), *compiled)
