@@ -38,9 +38,10 @@ def without_projections(bundle: Bundle) -> Bundle:
 def _projected(node: Node) -> bool:
     if node.op != "call_function" or str(node.target) != LSTM:
         return False
-    _, states, params, biases, layers, _, _, both, _ = node.args
-    zero = str(states[0].target) == "aten.zeros.default" and str(states[1].target) == "aten.zeros.default"  # type: ignore[index, union-attr]
-    return zero and len(params) == int(layers) * (1 + bool(both)) * (3 + 2 * bool(biases))  # type: ignore[arg-type, call-overload]
+    arguments: Any = node.args
+    _, states, params, biases, layers, _, _, both, _ = arguments
+    zero = all(str(state.target) == "aten.zeros.default" for state in states)
+    return zero and len(params) == int(layers) * (1 + bool(both)) * (3 + 2 * bool(biases))
 
 
 def _rewrite(graph: GraphModule, node: Node) -> None:
@@ -49,30 +50,31 @@ def _rewrite(graph: GraphModule, node: Node) -> None:
     import torch
 
     aten = torch.ops.aten
-    x, states, params, biases, layers, dropout, train, both, first = (list(a) if isinstance(a, (list, tuple)) else a for a in node.args)
-    parameters: list[Any] = params  # type: ignore[assignment]
+    arguments: Any = node.args
+    x, states, params, biases, layers, dropout, train, both, first = arguments
     directions, each = 1 + bool(both), 3 + 2 * bool(biases)
     last_h, last_c = [], []
     with graph.graph.inserting_before(node):
-        for layer in range(int(layers)):  # type: ignore[arg-type]
+        for layer in range(int(layers)):
             plain, matrices = [], []
             for d in range(directions):
                 start = (layer * directions + d) * each
-                w, u, *more = parameters[start : start + each]
+                w, u, *more = params[start : start + each]
                 matrices.append(_tensor(graph, more[-1]))
                 merged = _constant(graph, f"{u.target}_projected", _tensor(graph, u) @ matrices[-1])
                 plain += [w, merged, *more[:-1]]
             # both states have the size of the cell now
-            zeros = [graph.graph.node_copy(states[1]) for _ in range(2)]  # type: ignore[index, arg-type]
+            zeros = [graph.graph.node_copy(states[1]) for _ in range(2)]
             for state in zeros:
-                state.update_arg(0, [directions, *state.args[0][1:]])  # type: ignore[index]
-            made = graph.graph.call_function(node.target, (x, zeros, plain, biases, 1, dropout, train, both, first))  # type: ignore[arg-type]
+                sizes: Any = state.args[0]
+                state.update_arg(0, [directions, *sizes[1:]])
+            made = graph.graph.call_function(node.target, (x, zeros, plain, biases, 1, dropout, train, both, first))
             m, h, c = (graph.graph.call_function(operator.getitem, (made, i)) for i in range(3))
-            whole = _constant(graph, f"{parameters[layer * directions * each + each - 1].target}_whole", torch.block_diag(*matrices))
+            whole = _constant(graph, f"{params[layer * directions * each + each - 1].target}_whole", torch.block_diag(*matrices))  # type: ignore[no-untyped-call]
             x = graph.graph.call_function(aten.linear.default, (m, whole))
             for d, matrix in enumerate(matrices):
                 row = graph.graph.call_function(aten.slice.Tensor, (h, 0, d, d + 1)) if directions > 1 else h
-                p = _constant(graph, f"{parameters[(layer * directions + d + 1) * each - 1].target}_own", matrix)
+                p = _constant(graph, f"{params[(layer * directions + d + 1) * each - 1].target}_own", matrix)
                 last_h.append(graph.graph.call_function(aten.linear.default, (row, p)))
             last_c.append(c)
         results = [x, *(t[0] if len(t) == 1 else graph.graph.call_function(aten.cat.default, (t, 0)) for t in (last_h, last_c))]

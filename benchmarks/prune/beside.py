@@ -49,7 +49,7 @@ def worst(found: Sequence[Tensor], told: Sequence[Tensor]) -> float:
     """See above."""
     errors = [0.0]
     for a, b in zip(found, told, strict=True):
-        if a.shape != b.shape:
+        if a.shape != b.shape or not bool(a.isfinite().all()):
             return float("inf")
         size = float(b.double().square().mean().sqrt())
         errors.append(float((a.double() - b.double()).square().mean().sqrt()) / size if size else 0.0)

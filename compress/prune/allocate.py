@@ -51,11 +51,17 @@ class Floors:
 @dataclasses.dataclass(frozen=True)
 class Limits:
     """``round_to``: a group keeps a multiple of it. ``most``: the largest share that may go from one group. ``least``: how many units each
-    group keeps at least, in the groups' order, where that is more."""
+    group keeps at least, in the groups' order, where that is more. ``steps``: what each keeps a multiple of, instead of ``round_to``.
+    """
 
     round_to: int = 1
     most: float = 0.9
     least: tuple[int, ...] = ()
+    steps: tuple[int, ...] = ()
+
+    def step(self, number: int) -> int:
+        """What group ``number`` keeps a multiple of."""
+        return self.steps[number] if self.steps else self.round_to
 
     def floor(self, number: int, size: int) -> int:
         """The fewest units that group ``number`` of ``size`` units may keep."""
@@ -85,7 +91,7 @@ class Allocator:
         importance = np.zeros(self.units)
         counts = self._counts(ratio)
         for number, (group, mine, count) in enumerate(zip(self.groups, self.scores, counts, strict=True)):
-            gone = len(group) - _kept(len(group), count, self.limits.round_to, self.limits.floor(number, len(group)))
+            gone = len(group) - _kept(len(group), count, self.limits.step(number), self.limits.floor(number, len(group)))
             removed[group.units[np.argsort(mine, kind="stable")[:gone]]] = True
             importance[group.units] = mine
         return self.floors.mend(removed, importance)
@@ -124,10 +130,10 @@ class Allocator:
     def _give_back(self, removed: Mask, left: Callable[[Mask], float], target: float) -> Mask:
         """One step of each group, the most important units first, comes back where the target still holds."""
         steps = []
-        for group, mine in zip(self.groups, self.scores, strict=True):
-            gone = removed[group.units]
-            if gone.sum() >= self.limits.round_to:
-                back = np.argsort(np.where(gone, mine, -1.0), kind="stable")[-self.limits.round_to :]
+        for number, (group, mine) in enumerate(zip(self.groups, self.scores, strict=True)):
+            gone, step = removed[group.units], self.limits.step(number)
+            if gone.sum() >= step:
+                back = np.argsort(np.where(gone, mine, -1.0), kind="stable")[-step:]
                 steps.append((float(mine[back].mean()), group.units[back]))
         for _, units in sorted(steps, key=lambda step: -step[0]):
             trial = removed.copy()

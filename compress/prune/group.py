@@ -10,9 +10,13 @@ import numpy as np
 
 from .coupling import Coupling, Role
 from .index import Ids
+from .ops import arguments, op_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+BLOCK = 8
+"""The channels that ONNX Runtime's depthwise kernels take at once on AVX2 (NCHWc); for other counts it falls back to a slow one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +85,19 @@ def kind_of(coupling: Coupling, group: Group) -> tuple[tuple[str, int, int], ...
     from .surgery import tensor_of
 
     return tuple(sorted((m.role, m.dim, tensor_of(coupling.graph, m.name).ndim) for m in group.members))
+
+
+def steps_of(coupling: Coupling, groups: Sequence[Group]) -> tuple[int, ...]:
+    """What each group should keep a multiple of, so that runtimes don't get slower: ``BLOCK`` where a depthwise convolution is among its
+    members and it has at least two blocks, else 1."""
+    depthwise = set()
+    for node in coupling.graph.graph.nodes:
+        if node.op == "call_function" and op_name(node).startswith("aten.conv"):
+            bound = arguments(node)
+            weight = str(bound["weight"].target)
+            if int(bound["groups"]) > 1 and coupling.shapes[bound["weight"]][1] == 1:
+                depthwise.add(coupling.same.get(weight, weight))
+    return tuple(BLOCK if len(g) >= 2 * BLOCK and any(m.name in depthwise for m in g.members) else 1 for g in groups)
 
 
 def _dimensions(coupling: Coupling) -> Iterator[tuple[tuple[str, int], Ids]]:

@@ -15,7 +15,7 @@ from ...core.errors import RecipeError
 from ..passes import Context, Settings
 from .allocate import Allocator, Floors, Limits, Mask, Scope
 from .coupling import Coupling, Forward
-from .group import Group, groups_of, kind_of
+from .group import Group, groups_of, kind_of, steps_of
 from .importance import criteria, normalised, view_of
 from .importance.criterion import Normalisation, Reduction, Scores
 from .importance.curvature import curvature
@@ -38,7 +38,8 @@ class PruneSettings(Settings, frozen=True, kw_only=True):
     ``criterion``: what is unimportant (``importance/``). ``scope``: rank the units of all layers together ("global", the default), take
     the same share of each ("layer", the default for ``ratio``), or rank only groups of one kind together, each kind losing the same
     share ("isomorphic": Fang et al., 2024, "Isomorphic Pruning for Vision Models", arXiv:2407.04616).
-    ``round_to``: layers keep a multiple of it (1; for ``latency`` the step that the clock found).
+    ``round_to``: layers keep a multiple of it (by default of 8 where a convolution is depthwise, as runtimes are slow at other counts
+    there, else of 1; for ``latency`` the step that the clock found).
     ``most``: the largest share that one layer may lose. ``protect``: layers (paths in the
     model, ``*`` matches) that stay as they are. ``limits``: the same with the largest share that each may lose ({"conv1" = 0.25}).
     ``sensitivity``: points of the task's metric that no layer alone may cost on the validation data: limits come from a scan
@@ -129,7 +130,8 @@ class Ranked:
         """What a group keeps. ``whole``: how many units each had before earlier steps (``sizes_of``), of which the shares are taken."""
         sizes = [(whole or {}).get(key, len(group)) for key, group in zip(keys_of(self.free), self.free, strict=True)]
         least = [int(np.ceil(size * (1 - share) - 1e-9)) for size, share in zip(sizes, self.shares, strict=True)]
-        return Limits(settings.round_to or step, settings.most, tuple(least))
+        steps = steps_of(self.coupling, self.free) if settings.round_to is None and step == 1 else ()
+        return Limits(settings.round_to or step, settings.most, tuple(least), steps)
 
     @property
     def floors(self) -> Floors:

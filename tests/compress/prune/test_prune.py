@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from packlight.compress.passes import run_passes
+from packlight.compress.prune.plan import PruneSettings, plan
 from packlight.compress.recipe import make_pass as make
 from packlight.core.bundle import Bundle
 from packlight.core.cost import macs
@@ -86,3 +88,17 @@ def test_wrong_settings(resnet20: Bundle, avx2: Callable[..., Any], settings: di
 def test_criteria_run(resnet20: Bundle, avx2: Callable[..., Any], criterion: str) -> None:
     pruned = run_passes(resnet20, [make("prune", {"macs": 0.5, "criterion": criterion})], avx2())
     assert 0.48 * macs(resnet20) <= macs(pruned) <= 0.5 * macs(resnet20)
+
+
+def test_depthwise_layers_keep_blocks_of_eight() -> None:
+    """ONNX Runtime has fast depthwise kernels for multiples of eight only; what is dense keeps any number."""
+    net = nn.Sequential(
+        *(nn.Conv2d(3, 48, 3), nn.Conv2d(48, 48, 3, groups=48), nn.ReLU(), nn.Conv2d(48, 30, 1), nn.ReLU(), nn.Conv2d(30, 12, 3)),
+        *(nn.ReLU(), nn.Conv2d(12, 12, 3, groups=12), nn.ReLU(), nn.Conv2d(12, 4, 1)),
+    )
+    bundle = Bundle.capture(net, (torch.randn(2, 3, 16, 16),))
+    kept = {}
+    for settings in (PruneSettings(ratio=0.3), PruneSettings(ratio=0.3, round_to=1)):
+        made = plan(bundle, settings)
+        kept[settings.round_to] = [len(made.outputs_left(f"{i}.weight")) for i in (0, 1, 3, 7)]
+    assert kept == {None: [32, 32, 21, 8], 1: [34, 34, 21, 8]}
