@@ -8,8 +8,9 @@ The list is benchmarks/architectures.json (cv.py draws it). Weights are random u
 passes on smooth random images. int8 is quantized by the scheme of x86-64-avx2 on the ranges (min-max) of 8 such images; parity is taken
 on 4 others (64 for CIFAR, 16 for CUB, which have few classes), in every runtime installed. A cell passes where the exporter's own proof
 holds in all runtimes: 80 dB against torch for fp32. For int8 the file must also be as near to the float model as the quantized graph is,
-within 0.5 dB, or within 40 dB of the quantized graph.
-Each architecture runs in a process of its own, for 300 s of CPU at most, the short ones first; each cell is one line of
+within 0.5 dB, or within 40 dB of the quantized graph; where four images leave
+that open, 32 decide (random weights amplify every rounding, and the two figures differ by more than that on four images).
+Each architecture runs in a process of its own, for 600 s of CPU at most, the short ones first; each cell is one line of
 architectures.jsonl. Several runs may work at the same time.
 """
 
@@ -49,7 +50,8 @@ from packlight.targets.load import load_target
 FORMATS, PRECISIONS = ("onnx", "openvino", "tflite"), ("fp32", "int8")
 CELLS = [(precision, format) for precision in PRECISIONS for format in FORMATS]
 LINES = Path(__file__).parent / "architectures.jsonl"
-SECONDS = 300
+SECONDS = 600
+MORE = 32
 AGREE_DB, NEAR_DB = 0.5, 40.0
 
 
@@ -169,25 +171,28 @@ def rows_of(entry: dict[str, Any]) -> int:
 def one(entry: Any, cell: Any, ready: Bundle, floating: Bundle, target: Any, test: Rows, graph: float | None, started: float) -> None:
     """One file: written, proven, judged."""
     precision, format = cell
+    figures: dict[str, Any] = {}
     try:
         with tempfile.TemporaryDirectory() as folder:
             options = Options(precision=precision)
             (made,) = export_bundle(ready, Path(folder), [format], options, target, test, float_bundle=floating)
+        own, far = (worst(made, "quantized graph"), worst(made, "torch")) if precision == "int8" else (worst(made, "torch"), None)
+        near = own is None or own >= NEAR_DB or far is None or graph is None or far >= graph - AGREE_DB
+        status, why = "pass", ""
+        if precision == "int8" and not near:
+            status, why = "apart", f"{far:.1f} dB from the float model where the quantized graph has {graph:.1f}"
+        figures = {"own_db": own, "torch_db": far, "graph_db": graph, "kib": made.bytes // 1024}
+        figures |= {"transposes": made.ops.transposes if made.ops else 0, "images": len(test)}
     except Exception as error:
-        note(entry, cell, *verdict(error), time.process_time() - started)
+        status, why = verdict(error)
+    if precision == "int8" and len(test) < MORE and (status == "apart" or "ParityError" in why):
+        larger = Rows(*(x.numpy() for x in inputs(entry, MORE, 3)))
+        known = references(ready, floating, larger)
+        assert known.floating is not None
+        assert known.quantized is not None
+        again = parity.measure("torch", known.floating, known.quantized, MORE).sqnr_db
+        one(entry, cell, ready, floating, target, larger, again, started)
         return
-    own, far = (worst(made, "quantized graph"), worst(made, "torch")) if precision == "int8" else (worst(made, "torch"), None)
-    figures = {
-        "own_db": own,
-        "torch_db": far,
-        "graph_db": graph,
-        "kib": made.bytes // 1024,
-        "transposes": made.ops.transposes if made.ops else 0,
-    }
-    status, why = "pass", ""
-    near = own is None or own >= NEAR_DB or far is None or graph is None or far >= graph - AGREE_DB
-    if precision == "int8" and not near:
-        status, why = "apart", f"{far:.1f} dB from the float model where the quantized graph has {graph:.1f}"
     note(entry, cell, status, why, time.process_time() - started, **figures)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.bundle import Bundle, layer_of
 from ..core.verdict import YES, Verdict, no
+from .constants import fold_constants
 from .graph import drop_dead, read_weight, set_weight, unique_name, weight_of
 from .passes import Context, PassResult, Settings, passes
 
@@ -83,20 +84,21 @@ class Folded:
     """``folded`` maps a BatchNorm's layer to the layer it went into; ``kept`` maps one that stays to the reason.
 
     ``statistics`` maps the node of a layer with a folded BatchNorm to the mean and deviation (beta, |gamma|) of its output per channel;
-    ``apart`` maps it to what the two were.
+    ``apart`` maps it to what the two were. ``constants`` are the tensors that were computed once (constants.py).
     """
 
     folded: dict[str, str] = field(default_factory=dict)
     kept: dict[str, str] = field(default_factory=dict)
     statistics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     apart: dict[str, Apart] = field(default_factory=dict)
+    constants: tuple[str, ...] = ()
 
 
 def fold_graph(graph: GraphModule) -> Folded:
-    """Folds every BatchNorm of ``graph`` that follows a layer of its own, in place."""
+    """Folds every BatchNorm of ``graph`` that follows a layer of its own, in place, after what is computed from weights alone."""
     import torch
 
-    done = Folded()
+    done = Folded(constants=tuple(fold_constants(graph)))
     for node in list(graph.graph.nodes):
         if node.op != "call_function" or node.target is not torch.ops.aten.batch_norm.default:
             continue
@@ -232,8 +234,8 @@ class FoldBatchNorm:
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         graph = bundle.copy_graph()
         done = fold_graph(graph)
-        changes = {"folded": len(done.folded), "kept": done.kept}
-        if not done.folded:
+        changes = {"folded": len(done.folded), "kept": done.kept, **({"constants": list(done.constants)} if done.constants else {})}
+        if not done.folded and not done.constants:
             return PassResult(bundle, False, changes)
         return PassResult(bundle.replace(graph=graph), True, changes)
 

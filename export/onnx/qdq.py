@@ -12,6 +12,8 @@ wrong (a ReLU or a Concat before). So, in this order::
     ConvTranspose                        Conv, DepthToSpace, Slice                         there is no integer ConvTranspose
     Pad between pairs of one scale       Pad of the integers                               ONNX Runtime pads in float otherwise
     Tanh                                 Sigmoid of twice the scale                        has an integer kernel
+    pair behind a Concat of its scale    nothing                                           OpenVINO miscomputes nested ones
+    AveragePool that counts its padding  depthwise Conv of equal weights                   OpenVINO pads its integers with 0
 """
 
 from __future__ import annotations
@@ -32,16 +34,19 @@ WEIGHTED = {"Conv": 1, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 """Operators with a weight, and the input it is."""
 
 BIAS_LIMIT = 1 << 30
+EVEN = 63
+"""A weight that no integer kernel saturates with."""
 
 
 def convert(model: ir.Model, *, plain: bool = False) -> list[str]:
     """Rewrites ``model`` in place; returns notes about what could not be made integer.
 
-    ``plain`` leaves out what only ONNX Runtime needs: OpenVINO has kernels for those patterns, and adds a float bias to an integer sum.
+    ``plain`` is for OpenVINO and leaves out what only ONNX Runtime needs: OpenVINO has kernels for those patterns, and adds a float bias
+    to an integer sum.
     """
     notes: list[str] = []
     for step in STEPS:
-        if not (plain and step in FOR_ONNX_RUNTIME):
+        if step not in (FOR_ONNX_RUNTIME if plain else FOR_OPENVINO):
             notes += step(model.graph)
     drop_unread(model)
     return notes
@@ -385,6 +390,54 @@ def transposed_to_convolution(graph: ir.Graph) -> list[str]:
     return notes
 
 
+def padded_pool_to_convolution(graph: ir.Graph) -> list[str]:
+    """An AveragePool that counts its padding becomes a depthwise Conv of equal weights, 63 at scale 1 / (63 k): exact in integers.
+
+    OpenVINO 2026.4 runs such a pool on the stored integers and pads with integer 0, which is not the number 0 where the zero point isn't.
+    """
+    for node in pairs(graph, "AveragePool"):
+        read, x = _dequantize(node.inputs[0]), node.inputs[0]
+        given = {k: a.value for k, a in node.attributes.items()}
+        kernel = list(given["kernel_shape"])
+        channels = x.shape[1] if x is not None and x.shape is not None else None
+        counted = given.get("count_include_pad", 0) and any(given.get("pads", ())) and not given.get("ceil_mode", 0)
+        if read is None or not counted or not isinstance(channels, int) or not np.any(parameters(read)[1]):
+            continue
+        name, size = str(node.name).removesuffix("/AveragePool"), int(np.prod(kernel))
+        stored = constant(graph, f"{name}.ones", np.full((channels, 1, *kernel), EVEN, np.int8))
+        scale = constant(graph, f"{name}.ones.scale", np.array(1 / (EVEN * size), np.float32))
+        weight = insert_before(
+            graph, node, "DequantizeLinear", [stored, scale, constant(graph, "zero.s8", np.zeros((), np.int8))], f"{name}/ones"
+        )
+        same_type(weight.outputs[0], node.outputs[0], [channels, 1, *kernel])
+        kept = {k: given[k] for k in ("kernel_shape", "strides", "pads", "dilations") if k in given} | {"group": channels}
+        conv = insert_before(graph, node, "Conv", [x, weight.outputs[0]], f"{name}/Conv", kept)
+        same_type(conv.outputs[0], node.outputs[0])
+        remove(graph, node, conv.outputs[0])
+    return []
+
+
+def drop_pairs_behind_concat(graph: ir.Graph) -> list[str]:
+    """The pair behind a Concat of values that have its scale changes nothing and goes.
+
+    OpenVINO 2026.4 would take out the pairs before the Concat instead, and computes wrong where that Concat goes into another one.
+    """
+    for node in pairs(graph, "Concat"):
+        quantize, reads = _only_reader(graph, node), [_dequantize(v) for v in node.inputs]
+        if quantize is None or quantize.op_type != "QuantizeLinear" or any(r is None for r in reads):
+            continue
+        own = parameters(quantize)
+        if own[0].size != 1 or any(parameters(r) != own for r in reads if r is not None):
+            continue
+        readers = [use.node for use in quantize.outputs[0].uses()]
+        if any(r.op_type != "DequantizeLinear" or r.outputs[0] in graph.outputs for r in readers):
+            continue
+        for read in readers:
+            remove(graph, read, node.outputs[0])
+        graph.remove(quantize, safe=True)
+    return []
+
+
 STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
     fold_moves,
     unsigned,
@@ -396,5 +449,8 @@ STEPS: tuple[Callable[[ir.Graph], list[str]], ...] = (
     transposed_to_convolution,
     integer_pad,
     integer_bias,
+    padded_pool_to_convolution,
+    drop_pairs_behind_concat,
 )
+FOR_OPENVINO = {padded_pool_to_convolution, drop_pairs_behind_concat}
 FOR_ONNX_RUNTIME = {linear_to_gemm, split_clamps, tanh_to_sigmoid, transposed_to_convolution, integer_pad, integer_bias}
