@@ -128,6 +128,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="*", default=list(PRECISIONS), choices=PRECISIONS)
     parser.add_argument("--format", nargs="*", default=list(RUNTIMES), choices=list(RUNTIMES))
     parser.add_argument("--again", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin no cell after this many seconds")
     parser.add_argument("--limit", type=int)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the pass quantize, to try; writes nothing")
     parser.add_argument("--blame", action="store_true")
@@ -136,17 +137,16 @@ def main() -> None:
     if chosen.table:
         print(table())
         return
+    until, anew = time.monotonic() + chosen.seconds, chosen.again or chosen.limit or chosen.set
     for name in (n for n in ENTRIES if any(n.startswith(m) for m in chosen.model)):
-        done = (
-            set() if chosen.again or chosen.limit or chosen.set else {(d["precision"], d["format"]) for d in lines() if d["name"] == name}
-        )
+        done = set() if anew else {(d["precision"], d["format"]) for d in lines() if d["name"] == name}
         cells = [(p, f) for p in chosen.precision for f in ("torch", *chosen.format) if (p, f) not in done and (p, f) != ("fp16", "torch")]
-        if chosen.blame or cells:
+        if chosen.blame or (cells and time.monotonic() < until):
             work = Work(name, chosen.limit, dict(pair.split("=", 1) for pair in chosen.set))
             if chosen.blame:
                 work.blame()
             else:
-                work.run(cells)
+                work.run(cells, until)
 
 
 class Work:
@@ -182,7 +182,7 @@ class Work:
     def quantized(self) -> Bundle:
         return run_passes(self.floating, [make_pass("quantize", self.settings)], self.context)
 
-    def run(self, cells: list[tuple[str, str]]) -> None:
+    def run(self, cells: list[tuple[str, str]], until: float) -> None:
         began = time.process_time()
         self.reference = outputs_of(self.floating, self.test, batch=ROWS)[0]
         self.targets = self.reference[0] if self.task.truth == "model" else gather_targets(self.test)
@@ -190,6 +190,8 @@ class Work:
             self.note("fp32", "torch", self.reference, 0, began)
         ready = self.floating
         for precision, format in sorted(cells, key=lambda c: PRECISIONS.index(c[0])):
+            if time.monotonic() > until:
+                return
             began = time.process_time()
             if precision == "int8" and ready.quantized is None:
                 ready = self.quantized()
