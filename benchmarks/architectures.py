@@ -8,8 +8,8 @@ The list is benchmarks/architectures.json (cv.py draws it). Weights are random u
 passes on smooth random images. int8 is quantized by the scheme of x86-64-avx2 on the ranges (min-max) of 8 such images; parity is taken
 on 4 others (64 for CIFAR, 16 for CUB, which have few classes), in every runtime installed. A cell passes where the exporter's own proof
 holds in all runtimes: 80 dB against torch for fp32. For int8 the file must also be as near to the float model as the quantized graph is,
-within 0.5 dB, or within 40 dB of the quantized graph; where four images leave
-that open, 32 decide (random weights amplify every rounding, and the two figures differ by more than that on four images).
+within 0.5 dB, or within 40 dB of the quantized graph; where the first images
+leave that open, 32 or four times as many decide (random weights amplify every rounding: on few images the two figures differ by chance).
 Each architecture runs in a process of its own, for 600 s of CPU at most, the short ones first; each cell is one line of
 architectures.jsonl. Several runs may work at the same time.
 """
@@ -185,12 +185,12 @@ def one(entry: Any, cell: Any, ready: Bundle, floating: Bundle, target: Any, tes
         figures |= {"transposes": made.ops.transposes if made.ops else 0, "images": len(test)}
     except Exception as error:
         status, why = verdict(error)
-    if precision == "int8" and len(test) < MORE and (status == "apart" or "ParityError" in why):
-        larger = Rows(*(x.numpy() for x in inputs(entry, MORE, 3)))
+    if precision == "int8" and len(test) == rows_of(entry) and (status == "apart" or "ParityError" in why):
+        larger = Rows(*(x.numpy() for x in inputs(entry, max(MORE, 4 * len(test)), 3)))
         known = references(ready, floating, larger)
         assert known.floating is not None
         assert known.quantized is not None
-        again = parity.measure("torch", known.floating, known.quantized, MORE).sqnr_db
+        again = parity.measure("torch", known.floating, known.quantized, len(larger)).sqnr_db
         one(entry, cell, ready, floating, target, larger, again, started)
         return
     note(entry, cell, status, why, time.process_time() - started, **figures)

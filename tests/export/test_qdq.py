@@ -80,9 +80,36 @@ class Sequence(nn.Module):
         return self.b(F.relu(self.a(x)))
 
 
+class Pooled(nn.Module):
+    """A pool that counts its padding, of values whose zero point is not 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(F.avg_pool2d(self.a(x), 3, 2, 1))
+
+
+class Dense(nn.Module):
+    """A Concat that goes into another one and into a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1)
+        self.d = nn.Conv2d(24, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        x = torch.cat((x, self.b(F.relu(x))), 1)
+        return self.d(torch.cat((x, self.c(F.relu(x))), 1))
+
+
 MODULES: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "plain": (Plain, (16, 3, 12, 12)),
     "joined": (Joined, (16, 3, 12, 12)),
+    "pooled": (Pooled, (16, 3, 12, 12)),
+    "dense": (Dense, (16, 3, 12, 12)),
     "squashed": (Squashed, (16, 3, 12, 12)),
     "sequence": (Sequence, (16, 10, 12)),
 }
