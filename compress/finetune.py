@@ -25,6 +25,7 @@ from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
 from .train import Trained, fit
 from .training.augment import Augment
+from .training.rider import KeepZeros, zeros_to_keep
 from .training.rows import numeric, rows_in_front
 from .training.settings import Count, Positive, Share, TrainSettings
 
@@ -105,8 +106,11 @@ def train(
     assert data is not None
     teacher: Any = None
     told: dict[str, Any] = {"teacher": None}
+    if zeros := zeros_to_keep(bundle):
+        riders = [*riders, KeepZeros(zeros)]
+        told["zeros-kept"] = len(zeros)
     if context.teacher is not None and (settings.alpha > 0 or settings.hints):
-        teacher, told = make_teacher(
+        teacher, taught = make_teacher(
             settings.loss,
             settings.hints,
             bundle,
@@ -117,9 +121,10 @@ def train(
             views=settings.views,
             seed=context.seed,
         )
+        told |= taught
     plan = augmentation(settings.augment, bundle, context)
     if teacher is None and settings.own_past:
-        told = {"teacher": "its own past"}
+        told["teacher"] = "its own past"
     context.progress.say(f"  augmentation: {plan}; teacher: {told['teacher'] or 'none'}")
     with contextlib.ExitStack() as stack:
         stack.enter_context(rows_in_front(bundle.graph, bundle.signature.outputs))

@@ -101,6 +101,28 @@ def drop_dead(graph: GraphModule) -> None:
     graph.recompile()
 
 
+def erase_unread(graph: GraphModule, node: Node) -> None:
+    """Removes ``node``, which nothing reads, and whatever only it read, with the weights that no node reads any more; of a layer that lost
+    weights also those that nobody ever read (a BatchNorm's counter)."""
+    owners: set[str] = set()
+
+    def erase(one: Node) -> None:
+        if one.op == "placeholder" or one.users:
+            return
+        sources = list(one.all_input_nodes)
+        graph.graph.erase_node(one)
+        if one.op == "get_attr" and not any(n.op == "get_attr" and n.target == one.target for n in graph.graph.nodes):
+            drop_weight(graph, str(one.target))
+            owners.add(str(one.target).rpartition(".")[0])
+        for source in sources:
+            erase(source)
+
+    erase(node)
+    for other in list(graph.graph.nodes):
+        if other.op == "get_attr" and not other.users and str(other.target).rpartition(".")[0] in owners:
+            erase(other)
+
+
 def drop_identities(graph: GraphModule) -> int:
     """Removes operators that return their input as it is in inference mode (dropout, copies, whole slices); how many.
 

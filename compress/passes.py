@@ -68,7 +68,8 @@ class PassResult:
 class Pass(Protocol, Generic[S]):
     """One way to make a model smaller or better.
 
-    ``settings`` is the value it was made with. The graph that comes in is never changed in place.
+    ``settings`` is the value it was made with. The graph that comes in is never changed in place. One that asks the context's clock has
+    ``measures`` (a bool) beside, so that whoever runs it opens one.
     """
 
     name: str

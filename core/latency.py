@@ -95,6 +95,9 @@ class Clock(Protocol):
     def seconds(self, whole: Bundle) -> float:
         """Median seconds of one inference of a float model, exported in the clock's precision."""
 
+    def race(self, bundles: Sequence[Bundle]) -> list[float]:
+        """The same for several small models that read the same input, interleaved, so that they can be compared."""
+
 
 def _cell(axis: Sequence[int], size: float) -> tuple[int, int, float]:
     """The two grid points around ``size`` and how far it lies towards the second."""

@@ -41,6 +41,7 @@ PROBE = 17
 ENOUGH = 24  # channels that a layer needs to show the runtime's steps
 STAIRS = 0.4
 QUICK: dict[str, Any] = {"launches": 1, "rounds": 4, "block_s": 0.02, "budget_s": 1.0, "warm_s": 0.5}
+RACE: dict[str, Any] = {"launches": 2, "rounds": 6, "block_s": 0.02, "budget_s": 1.0, "warm_s": 0.5}
 WHOLE: dict[str, Any] = {"launches": 3, "budget_s": 5.0, "warm_s": 3.0}
 
 
@@ -73,6 +74,13 @@ class RuntimeClock:
     def seconds(self, whole: Bundle) -> float:
         """Median seconds of one inference of the whole, exported in the clock's precision."""
         return self._bench([(whole, self.calib)], [s.numpy() for s in whole.sized(1)], WHOLE)[0]
+
+    def race(self, bundles: Sequence[Bundle]) -> list[float]:
+        """Median seconds of one inference of each, on noise of the first one's input shape, interleaved."""
+        shape = tuple(bundles[0].sized(1)[0].shape)
+        noise = Noise(np.random.default_rng(self.seed + 1).random((8, *shape[1:]), dtype=np.float32))
+        named = [(bundle.replace(name=f"racer{i}"), noise) for i, bundle in enumerate(bundles)]
+        return self._bench(named, [np.random.default_rng(self.seed).random(shape, dtype=np.float32)], RACE)
 
     def table(self, layers: Sequence[Layer], whole: Bundle) -> LatencyTable:
         """Quarters of every axis of every different layer."""
@@ -236,6 +244,16 @@ def open_clock(
         yield RuntimeClock(
             target, fitting[0], link, precision, threads, calib, cache_folder(), seed=context.seed, progress=context.progress
         )
+
+
+@contextlib.contextmanager
+def clocked(context: Context, steps: Sequence[Any], threads: int = 1) -> Iterator[Context]:
+    """The context with a clock on this machine in the target's first runtime, where one of the passes ``steps`` measures."""
+    if not any(getattr(step, "measures", False) for step in steps):
+        yield context
+        return
+    with open_clock(context, threads=threads) as clock:
+        yield dataclasses.replace(context, clock=clock)
 
 
 def cache_folder() -> Path:

@@ -26,6 +26,7 @@ from ..core.files import refuse_existing, staged_folder
 from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric, Model, Report
 from ..tasks.samples import gather_targets, with_targets
+from .clock import clocked
 from .formats import folded, subjects_here
 from .judge import Judgement, Limits, judge
 from .kernels import check_kernels, kernel_gates, with_kernels
@@ -99,7 +100,9 @@ def run_job(job: Job, progress: Progress | None = None) -> Result:
     with staged_folder(job.out, force=job.force) as folder:
         reference, side, test = _reference(job, test, progress)
         context = _context(job, progress)
-        stages, told = _repair(job, _compress(job, context), formats, context)
+        with clocked(context, job.recipe.make_passes(), job.bench.threads) as timed:
+            compressed = _compress(job, timed)
+        stages, told = _repair(job, compressed, formats, context)
         layers = _blame(job, stages, context)
         stages.final.save(folder / "bundle")
         artifacts, baselines = _export(job, stages, folder, formats, test, progress)

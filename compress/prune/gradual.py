@@ -19,6 +19,7 @@ import msgspec
 from ...core.bundle import Bundle
 from ...core.cost import macs
 from ...core.verdict import Verdict
+from ..computed import plain
 from ..finetune import FinetuneSettings, train, trainable
 from ..passes import Context, PassResult, passes
 from .plan import PruneSettings, keys_of, rank, sizes_of
@@ -74,12 +75,18 @@ class PruneIterative:
     def __init__(self, settings: IterativeSettings) -> None:
         self.settings = settings
 
+    @property
+    def measures(self) -> bool:
+        """Whether the context's clock is asked."""
+        return self.settings.latency is not None
+
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
         can = Prune(self.settings).requires(bundle, context)
         return trainable(bundle, context, self.settings.finetune) if can else can
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         settings = self.settings
+        bundle, _ = plain(bundle)
         word, _ = settings.amount
         ranked = rank(bundle, settings, context)
         sizes = sizes_of(ranked.free)

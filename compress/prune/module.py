@@ -21,6 +21,7 @@ import msgspec
 
 from ...core.bundle import Bundle, flatten_outputs, layer_of
 from ...core.errors import ModelError, PacklightError
+from ..computed import computed
 from .coupling import Forward
 from .ops import arguments
 from .plan import PruneSettings, plan
@@ -56,6 +57,9 @@ def prune_module(module: nn.Module, samples: Sequence[Tensor], settings: PruneSe
     whole = [path for path, layer in module.named_modules() if isinstance(layer, nn.MultiheadAttention)]
     settings = msgspec.structs.replace(settings, protect=(*settings.protect, *whole))
     bundle = Bundle.capture(module, samples)
+    for name in computed(bundle.graph):
+        told = "remove the parametrization first (torch.nn.utils.parametrize.remove_parametrizations), or prune the exported graph"
+        raise ModelError(f"'{name}' of {type(module).__name__} is computed from other weights (weight_norm, a parametrization); {told}")
     try:
         return _pruned(module, bundle, settings, context, True)
     except ModelError as error:

@@ -10,6 +10,7 @@ import numpy as np
 from ...core.bundle import Bundle
 from ...core.cost import macs
 from ...core.verdict import YES, Verdict, no
+from ..computed import plain
 from ..passes import Context, PassResult, passes
 from .aim import aim
 from .importance import criteria
@@ -36,6 +37,11 @@ class Prune:
         self.settings = settings
         self.whole = whole
 
+    @property
+    def measures(self) -> bool:
+        """Whether the context's clock is asked."""
+        return self.settings.latency is not None
+
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
         if bundle.quantized is not None:
             return no("the model is quantized already; prune before quantizing")
@@ -53,13 +59,15 @@ class Prune:
         return YES
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
-        told: dict[str, Any] = {}
+        bundle, folded = plain(bundle)
+        told: dict[str, Any] = {"folded": folded} if folded else {}
         if self.settings.latency is None:
             made = plan(bundle, self.settings, context, whole=self.whole)
             graph = operate(made.coupling, made.removed, bundle.samples)
         else:
             aimed = aim(bundle, self.settings, context, whole=self.whole)
-            made, graph, told = aimed.plan, aimed.graph, aimed.told
+            made, graph = aimed.plan, aimed.graph
+            told |= aimed.told
         told |= self._reconstruct(bundle, graph, made, context)
         name = bundle.name if bundle.name.endswith("-pruned") else f"{bundle.name}-pruned"
         after = bundle.replace(graph=graph, name=name)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.fx import GraphModule
 
+    from ...core.bundle import Bundle
+
 
 class Rider(Protocol):
     """``name`` is the column of the log that its figures go into."""
@@ -60,3 +62,13 @@ class KeepZeros:
         with torch.no_grad():
             for weight, mask in self._bound:
                 weight.mul_(mask)
+
+
+def zeros_to_keep(bundle: Bundle) -> dict[str, Tensor]:
+    """The masks (True: not zero) of weights that an earlier "sparsify" made sparse and that still hold zeros; empty where none did."""
+    names = {name for step in bundle.history if step.name == "sparsify" for name in step.changes.get("layers", {})}
+    found = {}
+    for name, parameter in bundle.graph.named_parameters():
+        if name in names and bool((parameter == 0).any()):
+            found[name] = parameter.detach() != 0
+    return found

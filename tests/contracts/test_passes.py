@@ -58,6 +58,10 @@ CASES: dict[str, Case] = {
     "sparse-train": Case(
         {"epochs": 1, "batch-size": 16, "augment": "none", "prune": {"macs": 0.6}}, needs=("train", "task"), imports="lightning_fabric"
     ),
+    "sparsify": Case({"share": 0.5}),
+    "drop-blocks": Case({"blocks": 1, "images": 32}, needs=("calib",)),
+    "factorise": Case({"measure": False, "round-to": 1, "energy": 0.6}),
+    "fold-parametrised": Case(),
     "reestimate-batchnorm": Case({"images": 64, "batch": 32}, needs=("calib",)),
     "distill": Case(
         {"epochs": 1, "batch-size": 16, "augment": "none"}, needs=("train", "teacher"), imports="lightning_fabric", prepare=student

@@ -22,6 +22,7 @@ import numpy as np
 
 from ....core.bundle import Bundle
 from ....core.verdict import Verdict, no
+from ...computed import refuse_computed
 from ...finetune import FinetuneSettings, same_shape, train, trainable
 from ...passes import Context, PassResult, passes
 from ...training.settings import Positive, Share
@@ -66,7 +67,8 @@ class SparseTrain:
         self.settings = settings
 
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
-        verdict = trainable(bundle, context, self.settings)
+        verdict = refuse_computed(bundle, "sparse-train")
+        verdict = trainable(bundle, context, self.settings) if verdict else verdict
         prune = self.settings.prune
         if not verdict or prune is None:
             return verdict
