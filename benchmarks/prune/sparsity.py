@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import json
 import os
 import platform
@@ -57,7 +58,7 @@ class Pointwise(nn.Module):
         super().__init__()
         self.stem = nn.Conv2d(3, 32, 3, 2, 1)
         widths = (32, 64, 128, 128, 128, 128)
-        pairs = list(zip(widths, widths[1:], strict=False))
+        pairs = list(itertools.pairwise(widths))
         self.deep = nn.ModuleList(nn.Conv2d(i, i, 3, 1, 1, groups=i) for i, _ in pairs)
         self.point = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in pairs)
         self.head = nn.Linear(128, 10)
@@ -117,7 +118,7 @@ def lines() -> list[dict[str, Any]]:
 
 def table() -> str:
     some = lines()[0]
-    told = ", ".join(f"{k} {v}" for k, v in some["versions"].items() if k in ("torch", "onnxruntime", "openvino", "ai-edge-litert"))
+    told = ", ".join(f"{k} {v}" for k, v in some["versions"].items() if k in ("torch", "onnxruntime", "openvino", "litert"))
     out = ["# What zeros buy\n", *(__doc__ or "").split("\n\n")[0].splitlines(), ""]
     out += [f"{datetime.date.today()}; {some['cpu']}, {os.cpu_count()} cores, Python {platform.python_version()}, {told}.", ""]
     out += ["Made by the commands that stand in [sparsity.py](sparsity.py).\n"]
@@ -127,6 +128,11 @@ def table() -> str:
         sizes = f"{r['bytes'] / 1024:.0f} | {r['deflated'] / 1024:.0f}"
         name = {"resnet20": "ResNet-20", "pointwise": "pointwise network"}[r["model"]]
         out.append(f"| {name} | {r['runtime']} | {r['precision']} | {r['way']} | {r['zeros']:.0%} | {sizes} | {r['ms']:.4f} | {fast} |")
+    out += [
+        "\nZeros shrink what is sent, float and int8 alike, and change no time: every interval of the speed-up lies within 1.5 % of",
+        "one. The file as stored stays as large. XNNPACK has sparse kernels for 1 x 1 convolutions, but LiteRT asks for them only where",
+        "the file stores its weights in TFLite's sparse encoding; from a plain file, as packlight writes it, they were not reached.",
+    ]
     return "\n".join(out)
 
 
