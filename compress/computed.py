@@ -9,7 +9,8 @@
 
 Only what is read as the weight or bias of a layer is folded, and only where it depends on no input. The result takes the name that the
 layer's weight would have without it ("0.parametrizations.weight.original0" -> "0.weight"). "prune" folds by itself, and "fold-batchnorm"
-(with it every export) whatever is computed from weights alone (``constants.py``); passes that train or mask weights refuse such layers by name.
+(with it every export) whatever is computed from weights alone (``constants.py``); passes that train or mask weights refuse such layers
+by name.
 """
 
 from __future__ import annotations
