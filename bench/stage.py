@@ -103,7 +103,7 @@ class Stage:
 
 
 def _key(index: int, spec: TensorSpec) -> bytes:
-    return msgspec.json.encode([index, spec.dtype, spec.layout, spec.quantization, any_rows(spec).shape])
+    return msgspec.json.encode([index, spec.dtype, spec.layout, spec.quantization, spec.pixels, any_rows(spec).shape])
 
 
 def _is_samples(inputs: Inputs) -> bool:

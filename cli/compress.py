@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 )
 @click.option("--set", "overrides", multiple=True, metavar="PASS.SETTING=VALUE", help="Change one setting of the recipe; may be repeated.")
 @click.option("--format", "formats", metavar="onnx,openvino,tflite", help="Only these formats [all that the target runs].")
+@o.pictures
 @click.option("--max-drop", type=float, metavar="POINTS", help="Mend, then fail (exit 1) where a file loses more of the metric.")
 @click.option(
     "--repair-minutes",
@@ -97,6 +98,7 @@ def compress(**options: Any) -> None:
         blame=options["blame"],
         repair_minutes=options["repair_minutes"],
         dynamic=asked_free(bundle, options),
+        pictures="" if options["pictures"] == "tensor" else options["pictures"],
     )
     finish(job, options["verbose"], options["as_json"])
 

@@ -27,6 +27,7 @@ from . import options as o
 @click.option("--doors", type=click.Choice(["float32", "integer"]), default="float32", show_default=True, help="Of int8 files.")
 @click.option("--recurrent", type=click.Choice(["unrolled", "fused"]), default="unrolled", show_default=True, help="LSTM in TFLite files.")
 @click.option("--opset", type=int, help="ONNX operator set.")
+@o.pictures
 @click.option("--converter", default="", metavar="litert-torch", help="Let this package write the file instead (TFLite only).")
 @click.option("--strict-target", is_flag=True, help="Fail where a runtime of the target would leave operators to the CPU.")
 @o.seed
@@ -58,6 +59,7 @@ def export(**options: Any) -> None:
         Options(
             precision=p.strip(),
             dynamic=dynamic,
+            pictures="" if options["pictures"] == "tensor" else options["pictures"],
             **{key: options[key] for key in ("batch", "layout", "doors", "opset", "converter", "recurrent")},
         )
         for p in asked.split(",")

@@ -110,6 +110,15 @@ preprocessing = together(
     click.option("--preprocess", "preprocess_file", type=click.Path(path_type=Path), help="The same as a TOML file."),
 )
 
+pictures = click.option(
+    "--openvino-input",
+    "pictures",
+    type=click.Choice(["tensor", "pixels", "pictures"]),
+    default="tensor",
+    show_default=True,
+    help="OpenVINO files take uint8 NHWC pixels, or pictures of any size, and preprocess them inside.",
+)
+
 seed = click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="For splits, training and intervals.")
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from .errors import DataError
+from .pixels import from_pixels, to_pixels
+from .preprocess import Preprocess
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,8 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     ``shape`` holds sizes and, for free axes, names (``("batch", 3, 32, 32)``). ``layout`` names the axes of an image
     ("NCHW", "NHWC") and is "" for anything else. ``range`` is what real values may take, where known.
+    ``pixels`` is set where the file takes uint8 NHWC pixels (RGB or grey) and does this part of the preprocessing itself; with a size
+    in it, pictures of any size.
     ``quantization`` is set for integer doors only. ``rows`` is the axis that counts samples, where it has no name of its own ("batch").
     """
 
@@ -40,6 +44,7 @@ class TensorSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     range: tuple[float, float] | None = None
     quantization: DoorQuantization | None = None
     rows: int = 0
+    pixels: Preprocess | None = None
 
     @property
     def free_axes(self) -> tuple[str, ...]:
@@ -82,9 +87,11 @@ def logical(signature: Signature) -> Signature:
         shape = spec.shape
         if spec.layout == "NHWC" and len(shape) == 4:
             shape = (shape[0], shape[3], shape[1], shape[2])
+        if spec.pixels is not None and isinstance(spec.pixels.size, tuple):
+            shape = (*shape[:2], *spec.pixels.size)
         layout = "NCHW" if spec.layout == "NHWC" else spec.layout
-        dtype = "float32" if spec.quantization is not None else spec.dtype
-        return msgspec.structs.replace(spec, shape=shape, layout=layout, dtype=dtype, quantization=None)
+        dtype = "float32" if spec.quantization is not None or spec.pixels is not None else spec.dtype
+        return msgspec.structs.replace(spec, shape=shape, layout=layout, dtype=dtype, quantization=None, pixels=None)
 
     return Signature(tuple(map(plain, signature.inputs)), tuple(map(plain, signature.outputs)))
 
@@ -92,14 +99,15 @@ def logical(signature: Signature) -> Signature:
 def to_door(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     """A logical array (image batches NCHW, real numbers) as the door described by ``spec`` wants it.
 
-    NCHW becomes NHWC where the layout says so; integer doors get ``clip(round(real / scale) + zero_point)``, ties to even.
+    NCHW becomes NHWC where the layout says so, and pixels again where the file normalises them itself.
+    Integer doors get ``clip(round(real / scale) + zero_point)``, ties to even.
     """
     import numpy as np
 
     if spec.layout == "NHWC":
         if value.ndim != 4:
             raise DataError(f"input '{spec.name}' wants a batch of images, got shape {value.shape}")
-        value = value.transpose(0, 2, 3, 1)
+        value = to_pixels(value, spec.pixels) if spec.pixels is not None else value.transpose(0, 2, 3, 1)
     if not spec.fits(value.shape):
         raise DataError(f"input '{spec.name}' wants shape {list(spec.shape)} {spec.layout}, got {list(value.shape)}")
     if spec.quantization is not None:
@@ -113,6 +121,8 @@ def from_door(value: NDArray[Any], spec: TensorSpec) -> NDArray[Any]:
     """What came out of a door, as a logical float32 (or integer, where unquantized) array; image batches NCHW."""
     import numpy as np
 
+    if spec.pixels is not None:
+        return from_pixels(value, spec.pixels)
     if spec.quantization is not None:
         value = (value.astype(np.float32) - spec.quantization.zero_point) * np.float32(spec.quantization.scale)
     elif value.dtype == np.float16:

@@ -28,6 +28,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     writes the file, "" for packlight's own exporter, "litert-torch" for TFLite by that package.
     ``dynamic``: names of axes of the signature that must be free in the file; ONNX and OpenVINO keep all of the signature's free anyway,
     TFLite those that are named here, refused where its interpreters can't resize them.
+    ``pictures``: OpenVINO only; the file takes uint8 NHWC "pixels" of the model's size, or "pictures" of any, and preprocesses them itself.
     ``recurrent``: TFLite only; an LSTM step by step, or as the fused operator, whose state outlives the call.
     """
 
@@ -39,6 +40,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     converter: str = ""
     recurrent: Literal["unrolled", "fused"] = "unrolled"
     dynamic: tuple[str, ...] = ()
+    pictures: Literal["", "pixels", "pictures"] = ""
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

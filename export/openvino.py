@@ -19,10 +19,12 @@ from ..core.pt2 import first_line
 from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
 from .onnx.exporter import OnnxExporter, build, fits, left_notes, serialize
+from .pictures import can_take, put_inside
 from .there import runs_there
 
 if TYPE_CHECKING:
     from ..core.bundle import Bundle
+    from ..core.tensor import Signature
     from ..targets.target import Target
 
 _AUTOMATIC = re.compile(r"^[A-Za-z0-9]+_\d+$")
@@ -47,6 +49,8 @@ class OpenVinoExporter:
     def check(self, bundle: Bundle, options: Options, target: Target) -> Verdict:
         """What the ONNX exporter can write and OpenVINO reads."""
         verdict = fits(self.name, self.precisions, bundle, options)
+        if verdict and options.pictures:
+            verdict = can_take(bundle, options)
         return verdict and OnnxExporter().check(bundle, _inner(options), target)
 
     def write(self, bundle: Bundle, folder: Path, options: Options, target: Target) -> Written:
@@ -58,7 +62,11 @@ class OpenVinoExporter:
         except RuntimeError as error:
             raise ContractError(f"OpenVINO can't read the ONNX model of '{bundle.name}': {first_line(error)}") from error
         simplify(network, integer=options.precision == "int8")
+        if options.pictures:
+            assert bundle.preprocess is not None
+            network, signature = put_inside(network, signature, bundle.preprocess, options.pictures)
         name_everything(network, bundle.name)
+        describe_doors(network, signature)
         for key, value in model.metadata_props.items():
             network.set_rt_info(value, ["packlight", key])
         path = folder / f"{bundle.name}.{options.precision}{self.suffix}"
@@ -75,6 +83,17 @@ class OpenVinoExporter:
 def _inner(options: Options) -> Options:
     """The options for the ONNX model inside: the opset is our choice, and OpenVINO itself stores weights in half precision."""
     return msgspec.structs.replace(options, opset=None, precision="fp32" if options.precision == "fp16" else options.precision)
+
+
+def describe_doors(network: Any, signature: Signature) -> None:
+    """What an IR has no other place for: the layout of image inputs, and the names of every door's axes, as JSON in the runtime info."""
+    openvino: Any = require("openvino", "openvino")
+    for parameter, spec in zip(network.get_parameters(), signature.inputs, strict=True):
+        if spec.layout:
+            parameter.set_layout(openvino.Layout(spec.layout))
+    axes = {spec.name: list(spec.shape) for spec in (*signature.inputs, *signature.outputs) if spec.free_axes}
+    if axes:
+        network.set_rt_info(msgspec.json.encode(axes).decode(), ["packlight", "axes"])
 
 
 def simplify(network: Any, integer: bool) -> None:

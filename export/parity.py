@@ -46,6 +46,13 @@ LIMITS: dict[tuple[str, str], Limit] = {
     ("int16", "quantized graph"): Limit(
         40.0, "the same integers, but kernels compute tables (sigmoid, tanh, softmax) to some steps of 16 bits"
     ),
+    **{
+        (precision, "host preprocessing"): Limit(
+            25.0, "resized pixels may be a step of 255 from Pillow's, at the file's input some 40 dB; wrong colours, mean or size give < 15"
+        )
+        for precision in ("fp32", "fp16")
+    },
+    ("int8", "host preprocessing"): Limit(15.0, "the same, and values that fall on other steps of 8 bits on the way"),
     ("int8", "quantized graph"): Limit(
         20.0,
         "the same integers, but a runtime may round a sum the other way, one step of 8 bits a layer; wrong graphs give < 15",

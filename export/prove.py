@@ -19,6 +19,7 @@ from ..targets.machine import look
 from ..targets.runtime import installed, open_session
 from ..tasks.samples import spread
 from . import parity
+from .pictures import through_the_door
 from .rounded import PRECISIONS, rounded
 from .sizes import At, elsewhere, free_in, no_resize, worst
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..core.bundle import Bundle
+    from ..core.preprocess import Preprocess
     from ..targets.target import Target
     from ..tasks.samples import Samples
     from .exporter import Written
@@ -46,9 +48,15 @@ class References(msgspec.Struct, frozen=True):
     told: str = ""
 
 
-def references(bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None, precision: str = "") -> References:
-    """Runs the graphs once, for all formats. A float bundle in a ``precision`` with int8 weights is its own quantized graph, rounded."""
+def references(
+    bundle: Bundle, float_bundle: Bundle | None, samples: Samples | None, precision: str = "", pixels: Preprocess | None = None
+) -> References:
+    """Runs the graphs once, for all formats; with ``pixels`` on inputs that pixels can be.
+
+    A float bundle in a ``precision`` with int8 weights is its own quantized graph, rounded."""
     inputs, told = _inputs(bundle, samples)
+    if pixels is not None:
+        inputs = through_the_door(inputs, pixels)
     return _answers(bundle, float_bundle, inputs, precision, told)
 
 

@@ -21,6 +21,8 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
+from .parity import judge
+from .pictures import prove_pictures
 from .projected import without_projections
 from .prove import at_other_sizes, prove, references
 from .sizes import unproven as untried
@@ -62,11 +64,14 @@ def export_bundle(
     fails its proof raises ParityError and is not left.
     """
     progress = progress or Silent()
+    if options.pictures and "openvino" not in formats:
+        raise InputError(f"only OpenVINO files take {options.pictures}, not {', '.join(formats)}; add --format openvino")
     chosen = [exporter(name, options.converter) for name in formats]
     plain = without_projections(bundle)
     for one in chosen:
         _refuse(one, plain, options, target)
-    known = references(bundle, float_bundle, samples, options.precision)
+    seen = bundle.preprocess if options.pictures and "openvino" in formats else None
+    known = references(bundle, float_bundle, samples, options.precision, seen)
     others = at_other_sizes(bundle, float_bundle, known, options.precision)
     cost, size = macs(bundle), (float_bundle or bundle).parameters()
     artifacts = []
@@ -82,8 +87,12 @@ def export_bundle(
             if options.precision == "int8":
                 require_integer(written.file, one.name, bundle, written.ops)
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known, others)
+            if options.pictures == "pictures" and one.name == "openvino":
+                found = prove_pictures(Path(stage) / written.file, written.signature, known.inputs, samples)
+                judge(written.file, options.precision, found)
+                figures = (*figures, found)
             missed = (*refused, *(n for c in known_there for n in c.notes()), *unproven)
-            notes = (*written.notes, *missed, *told, *filter(None, [known.told, untried(written.signature, others)]))
+            notes = (*written.notes, *missed, *told, *filter(None, [known.told, untried(written.signature, bundle.signature, others)]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
             artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there))
             for name in written.files:

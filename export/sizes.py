@@ -85,9 +85,9 @@ def no_resize(file: str, signature: Signature, error: Exception) -> Exception:
     )
 
 
-def unproven(signature: Signature, found: Sequence[At]) -> str:
+def unproven(signature: Signature, model: Signature, found: Sequence[At]) -> str:
     """A note where the graph takes no other size; "" where it was proven at some, or nothing beside the batch is free."""
-    free = free_in(signature)
+    free = [axis for axis in free_in(signature) if axis in free_in(model)]
     if not free or found:
         return ""
     return f"{', '.join(free)} not proven at other sizes: the model took none of those that were tried"

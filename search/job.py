@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -50,6 +50,7 @@ class Job:
 
     ``blame``: the report says of each integer layer what it does alone. ``repair_minutes``: how long to mend a quantized model that loses
     more than ``limits.max_drop`` on the validation samples (0: not at all). ``dynamic``: axes that must be free in every file.
+    ``pictures``: what OpenVINO files take instead of tensors.
     """
 
     bundle: Bundle
@@ -68,6 +69,7 @@ class Job:
     blame: bool = False
     repair_minutes: float = 10.0
     dynamic: tuple[str, ...] = ()
+    pictures: Literal["", "pixels", "pictures"] = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _export(
     samples = job.data.calib or job.data.val or test
 
     def write(bundle: Bundle, precision: str) -> list[Artifact]:
-        options = Options(precision=precision, dynamic=job.dynamic)
+        options = Options(precision=precision, dynamic=job.dynamic, pictures=job.pictures)
         progress.say(f"export {bundle.name}.{precision} to {', '.join(formats)}")
         return export_bundle(bundle, folder, formats, options, job.target, samples, progress=progress, float_bundle=stages.floating)
 
