@@ -5,6 +5,7 @@
     batch_norm(x) that could not be folded      conv(x, g / sqrt(v + e), groups = channels) + shift      (its weight quantizes exactly)
     silu(x)                                     x sigmoid(x)
     x + 3, x * 0.5, x / 4, 1 - x                the same with a stored number
+    sigmoid(x) 0, 0 + y                         0, y                            (a recurrent cell whose first state is zero)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...core.bundle import layer_of
 from ..fold import Folded, fold_graph, normalization
-from ..graph import drop_dead, drop_identities, functionalize, read_weight, refake, set_weight, unique_name
+from ..graph import drop_dead, drop_identities, functionalize, read_weight, refake, set_weight, unique_name, weight_of
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
@@ -24,6 +25,7 @@ def lower(graph: GraphModule) -> Folded:
     functionalize(graph)
     drop_identities(graph)
     folded = fold_graph(graph)
+    drop_zeros(graph)
     for node in list(graph.graph.nodes):
         if node.op != "call_function":
             continue
@@ -39,6 +41,44 @@ def lower(graph: GraphModule) -> Folded:
 
 
 _ARITHMETIC = ("aten.add.Tensor", "aten.sub.Tensor", "aten.mul.Tensor", "aten.div.Tensor", "aten.rsub.Scalar", "aten.rsub.Tensor")
+
+
+_BOUNDED = ("aten.sigmoid.default", "aten.tanh.default", "aten.softmax.int", "aten.hardsigmoid.default", "aten.hardtanh.default")
+_ZEROS = ("aten.zeros.default", "aten.new_zeros.default", "aten.zeros_like.default")
+
+
+def drop_zeros(graph: GraphModule) -> None:
+    """Products with zero become zero (of what can't be infinite, so that this is exact), sums with it their other side."""
+    for node in list(graph.graph.nodes):
+        target = str(node.target)
+        if node.op != "call_function" or target not in ("aten.mul.Tensor", "aten.add.Tensor"):
+            continue
+        for zero, other in (node.args[:2], node.args[1::-1]):
+            if not _is_zero(graph, zero) or not hasattr(other, "meta") or node.kwargs or len(node.args) > 2:
+                continue
+            kept = zero if target == "aten.mul.Tensor" and str(other.target) in _BOUNDED else other if "add" in target else None
+            if kept is not None and _alike(kept, node):
+                node.replace_all_uses_with(kept)
+                graph.graph.erase_node(node)
+                break
+    drop_dead(graph)
+
+
+def _is_zero(graph: GraphModule, node: Any) -> bool:
+    if getattr(node, "op", "") == "get_attr":
+        stored = weight_of(graph, node)
+        return stored is not None and not bool(stored.any())
+    return str(getattr(node, "target", "")) in _ZEROS
+
+
+def _alike(a: Node, b: Node) -> bool:
+    """Whether two values are tensors of one shape and type."""
+    import torch
+
+    x, y = a.meta.get("val"), b.meta.get("val")
+    if not isinstance(x, torch.Tensor) or not isinstance(y, torch.Tensor) or x.dtype != y.dtype or x.ndim != y.ndim:
+        return False
+    return all(bool(m == n) for m, n in zip(x.shape, y.shape, strict=True))
 
 
 def _norm_to_convolution(graph: GraphModule, node: Node) -> None:

@@ -143,6 +143,8 @@ def _integer(graph: GraphModule, roles: dict[Node, Role]) -> set[Node]:
         with_readers = bool(node.users) and all(u in integer for u in node.users)
         if role.kind is Kind.MOVE and len(role.inputs) == 1:
             return given(role.inputs[0]) or (with_readers and role.reader is None)
+        if role.kind is Kind.MOVE and with_readers and sum(name_of(i) not in _FILLS for i in role.inputs) == 1:
+            return True  # one value beside constants (a first state of zeros) is quantized before it is joined to them
         some = any(i in integer for i in role.inputs)
         return some and (all(arrives(i) for i in role.inputs) or (role.kind is Kind.MOVE and with_readers))
 

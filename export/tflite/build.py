@@ -9,23 +9,31 @@ from .builder import Builder
 from .graph import Graph, Op, Read, Value
 from .layout import Order, channels_last, identity, stored
 from .lower import Site, entry
-from .passes import prune
+from .passes import narrow, prune
 from .plan import Plan, Quant
 from .wide import runs_wide
 
 _TYPES = {"float32", "bool", "uint8", "int8", "int16", "int32", "int64", "none"}
 
 
-def build(graph: Graph, *, layout: Literal["NCHW", "NHWC"] = "NHWC", integer_doors: bool = False, fused_recurrent: bool = False) -> Plan:
+def build(
+    graph: Graph,
+    *,
+    layout: Literal["NCHW", "NHWC"] = "NHWC",
+    integer_doors: bool = False,
+    fused_recurrent: bool = False,
+    dynamic_recurrent: bool = False,
+) -> Plan:
     """The plan of ``graph``. Images (rank four) pass the doors in ``layout``; everything else in torch's order.
 
     ``integer_doors``: inputs and outputs whose values are quantized pass as those integers.
     ``fused_recurrent``: an LSTM is one operator a layer where it can be, with a state that outlives the call.
+    ``dynamic_recurrent``: unrolled recurrent layers have int8 matrices and quantize what they multiply when they run.
     """
     from . import ops  # noqa: F401  files every lowering
 
     infer_transparent(graph)
-    builder = Builder(fused_recurrent)
+    builder = Builder(fused_recurrent, dynamic_recurrent)
     inputs = [_open(builder, value, _door(value, layout), integer_doors) for value in graph.inputs]
     for op in graph.ops:
         lower_op(builder, op)
@@ -39,7 +47,7 @@ def build(graph: Graph, *, layout: Literal["NCHW", "NHWC"] = "NHWC", integer_doo
         else:
             outputs.append(builder.read(read, order, q))
     outputs = [_distinct(builder, index, outputs[:i], inputs) for i, index in enumerate(outputs)]
-    return prune(builder.plan(inputs, outputs))
+    return narrow(prune(builder.plan(inputs, outputs)))
 
 
 def lower_op(builder: Builder, op: Op) -> None:

@@ -14,6 +14,7 @@ from ...core.errors import InputError, UnsupportedOpError
 from ...core.tensor import Axis, DoorQuantization, Signature, TensorSpec, rows_axis
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written
+from ..recurrent import recurrent_road
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,11 @@ class TfliteExporter:
 
         graph = fuse(normalise(bundle.export(batch=options.batch or 1), known))
         plan = build(
-            graph, layout=options.layout or "NHWC", integer_doors=options.doors == "integer", fused_recurrent=options.recurrent == "fused"
+            graph,
+            layout=options.layout or "NHWC",
+            integer_doors=options.doors == "integer",
+            fused_recurrent=options.recurrent == "fused",
+            dynamic_recurrent=options.precision in _INTEGER and recurrent_road(bundle, self.name) == "dynamic",
         )
         if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
             plan = free_batch(plan)

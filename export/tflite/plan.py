@@ -80,8 +80,10 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     def floats(self, instruction: Instruction) -> bool:
-        """Whether the operator computes on float tensors (QUANTIZE and DEQUANTIZE don't compute)."""
+        """Whether the operator computes on float tensors (QUANTIZE and DEQUANTIZE don't compute; int8 weights are multiplied so)."""
         if instruction.op in ("QUANTIZE", "DEQUANTIZE"):
+            return False
+        if instruction.op == "FULLY_CONNECTED" and self.tensors[instruction.inputs[1]].dtype == "int8":
             return False
         used = [self.tensors[i] for i in (*instruction.inputs, *instruction.outputs) if i >= 0]
         return any(t.dtype in ("float32", "float16") for t in used)

@@ -6,11 +6,11 @@ differently the second time unless the caller resets it; unrolled steps start fr
 
 from __future__ import annotations
 
-from itertools import accumulate
 from typing import Any
 
 from ..graph import Read
 from ..lower import Site, lowers
+from ..thin import SMALL, rounded
 from .fused_lstm import fits, fused_lstm
 from .slices import part
 
@@ -50,46 +50,41 @@ def _layers(s: Site, step: Any, gates: int, states: list[Read], params: list[Rea
             weights = params[number * each : (number + 1) * each]
             if len(s.shape(initial[0])) != 3 or any(not w.constant for w in weights) or len(weights) != each:
                 raise s.refuse("its weights are computed or projected", "use constant weights and proj_size=0")
-            carried = [_drop_first(s, part(s, t, 0, number, number + 1)) for t in initial]
+            carried = [_part(s, t, 0, number, number + 1) for t in initial]
             steps, carried = _unroll(s, step, gates, x, carried, weights, direction == 1)
-            outputs.append(steps)
+            outputs.append(joined(s, steps, 0))
             for kept, state in zip(final, carried, strict=True):
                 kept.append(state)
-        t, n, _ = s.shape(x)
-        hidden = s.shape(outputs[0][0])[1]
-        x = _join(s, outputs, (t, n, hidden * directions))
+        x = joined(s, outputs, 2)
     s.put(x, (1, 0, 2) if s["batch_first"] else (0, 1, 2))
     for index, kept in enumerate(final, 1):
-        rows = [s.b.reshape(t, (1, *s.shape(t))) for t in kept]
-        shape = (len(kept), *s.shape(kept[0]))
-        s.put(rows[0] if len(rows) == 1 else s.run("CONCATENATION", rows, shape, axis=0, fusedActivationFunction="NONE"), None, index)
+        s.put(joined(s, kept, 0), None, index)
 
 
-def _drop_first(s: Site, tensor: int) -> int:
-    return s.b.reshape(tensor, s.shape(tensor)[1:])
+def joined(s: Site, parts: list[int], axis: int) -> int:
+    """Tensors one after another along an axis; only operators that XNNPACK has."""
+    if len(parts) == 1:
+        return parts[0]
+    shape = list(s.shape(parts[0]))
+    shape[axis] *= len(parts)
+    return s.run("CONCATENATION", parts, shape, axis=axis, fusedActivationFunction="NONE")
 
 
-def _join(s: Site, outputs: list[list[int]], shape: tuple[int, ...]) -> int:
-    """The steps of all directions as one (T, N, features): only operators that XNNPACK has."""
-    joined = []
-    for steps in outputs:
-        rows = [s.b.reshape(t, (1, *s.shape(t))) for t in steps]
-        whole = (len(steps), *s.shape(steps[0]))
-        joined.append(rows[0] if len(rows) == 1 else s.run("CONCATENATION", rows, whole, axis=0, fusedActivationFunction="NONE"))
-    if len(joined) == 1:
-        return joined[0]
-    return s.run("CONCATENATION", joined, shape, axis=2, fusedActivationFunction="NONE")
+def _part(s: Site, tensor: int, axis: int, start: int, stop: int) -> int:
+    """A part; of a constant a constant."""
+    import numpy as np
+
+    source = s.b.tensors[tensor]
+    if source.data is None:
+        return part(s, tensor, axis, start, stop)
+    return s.b.constant(np.ascontiguousarray(source.data.take(range(start, stop), axis)), source.name)
 
 
 def _unroll(s: Site, step: Any, gates: int, x: int, states: list[int], weights: list[Read], backwards: bool) -> tuple[list[int], list[int]]:
     """One layer in one direction: its output at every step (in the order of time) and its last states."""
     t, n, _ = s.shape(x)
     cell = step(s, weights, n)
-    width = gates * cell.hidden
-    projected = s.run(
-        "FULLY_CONNECTED", [x, cell.input_weight, cell.input_bias], (t, n, width), fusedActivationFunction="NONE", keepNumDims=True
-    )
-    rows = [_drop_first(s, part(s, projected, 0, i, i + 1)) for i in range(t)]
+    rows = cell.rows(cell.multiply(x, cell.input_weight, cell.input_bias, t), t)
     outputs: list[int] = [0] * t
     for i in reversed(range(t)) if backwards else range(t):
         states = cell(rows[i], states)
@@ -99,6 +94,8 @@ def _unroll(s: Site, step: Any, gates: int, x: int, states: list[int], weights: 
 
 class _Cell:
     """What the steps of one layer and direction share. ``rows`` reorders the gates."""
+
+    splits_bias = False
 
     def __init__(self, s: Site, weights: list[Read], n: int, gates: int, rows: list[int]) -> None:
         self.s, self.n = s, n
@@ -114,54 +111,82 @@ class _Cell:
             return torch.cat([pieces[r] for r in rows]).contiguous()
 
         name = weights[0].value.name
-        self.input_weight = s.b.constant(ordered(w).numpy(), name)
-        self._u = ordered(u)
-        self.state_weight = s.b.constant(self._u.numpy(), weights[1].value.name)
+        self.input_weight = self._matrix(ordered(w).numpy(), name)
+        self.state_weight = self._matrix(ordered(u).numpy(), weights[1].value.name)
         zeros = w.new_zeros(w.shape[0])
         first, second = (ordered(b) for b in biases) if biases else (zeros, zeros)
         split = self.splits_bias
         self.input_bias = s.b.constant((first if split else first + second).numpy(), f"{name}.bias")
-        self.state_bias = s.b.constant((second if split else zeros).numpy(), f"{name}.state_bias")
+        self._second = second if split else zeros
+        self.state_bias = s.b.constant(self._second.numpy(), f"{name}.state_bias")
 
-    splits_bias = False
+    def _matrix(self, data: Any, name: str) -> int:
+        if not self.s.b.dynamic_recurrent or data.size < SMALL:
+            return self.s.b.constant(data, name)
+        stored, quant = rounded(data, None)  # tflite-runtime 2.14 reads the first of several scales
+        return self.s.b.constant(stored, name, quant)
+
+    def multiply(self, x: int, weight: int, bias: int, t: int = 1) -> int:
+        """W x + b over (t, N, features)."""
+        shape = self.s.shape(weight)
+        options: dict[str, Any] = {"asymmetricQuantizeInputs": True} if self.s.dtype(weight) == "int8" else {}
+        return self.s.run(
+            "FULLY_CONNECTED", [x, weight, bias], (t, self.n, shape[0]), fusedActivationFunction="NONE", keepNumDims=True, **options
+        )
+
+    def rows(self, projected: int, t: int) -> list[Any]:
+        """What each step adds of the input."""
+        return [_part(self.s, projected, 0, i, i + 1) for i in range(t)]
 
     def run(self, op: str, inputs: list[int], width: int, **options: Any) -> int:
-        return self.s.run(op, inputs, (self.n, width), **options)
+        return self.s.run(op, inputs, (1, self.n, width), **options)
 
-    def mul(self, a: int, b: int, width: int) -> int:
-        return self.run("MUL", [a, b], width, fusedActivationFunction="NONE")
+    def mul(self, a: int, b: int) -> int:
+        return self.run("MUL", [a, b], self.hidden, fusedActivationFunction="NONE")
 
     def add(self, a: int, b: int, width: int) -> int:
         return self.run("ADD", [a, b], width, fusedActivationFunction="NONE")
 
-    def recur(self, state: int) -> int:
-        """U h (+ c)."""
-        width = self._u.shape[0]
-        return self.run("FULLY_CONNECTED", [state, self.state_weight, self.state_bias], width, fusedActivationFunction="NONE")
+    def tanh(self, x: int) -> int:
+        return self.run("TANH", [x], self.hidden)
 
-    def split(self, tensor: int, sizes: list[int]) -> list[int]:
-        s = self.s
-        outputs = [((self.n, size), "float32", None) for size in sizes]
-        if len(set(sizes)) == 1:
-            return s.b.run_many("SPLIT", [s.b.ints(1, "axis"), tensor], outputs, f"{s.op.label}.gates", numSplits=len(sizes))
-        ends = list(accumulate(sizes))
-        return [part(s, tensor, 1, end - size, end) for size, end in zip(sizes, ends, strict=True)]
+    def recur(self, state: int) -> int | None:
+        """U h + c; None where that is zero."""
+        import numpy as np
+
+        if not self.is_zero(state):
+            return self.multiply(state, self.state_weight, self.state_bias)
+        second = self._second.numpy()
+        if not second.any():
+            return None
+        return self.s.b.constant(np.tile(second, (1, self.n, 1)), self.s.b.tensors[self.state_bias].name)
+
+    def is_zero(self, state: int) -> bool:
+        data = self.s.b.tensors[state].data
+        return data is not None and not data.any()
+
+    def gate(self, tensor: int, number: int) -> int:
+        """One gate of several side by side."""
+        return _part(self.s, tensor, 2, number * self.hidden, (number + 1) * self.hidden)
 
 
 class _lstm_step(_Cell):
-    """torch's gates are i, f, g, o; here i, f, o, g, so that one LOGISTIC serves three."""
+    """torch's gates: i, f, g, o."""
 
     def __init__(self, s: Site, weights: list[Read], n: int) -> None:
-        super().__init__(s, weights, n, 4, [0, 1, 3, 2])
+        super().__init__(s, weights, n, 4, [0, 1, 2, 3])
 
     def __call__(self, row: int, states: list[int]) -> list[int]:
         h, c = states
-        size = self.hidden
-        total = self.add(row, self.recur(h), 4 * size)
-        three, g = self.split(total, [3 * size, size])
-        i, f, o = self.split(self.run("LOGISTIC", [three], 3 * size), [size] * 3)
-        c = self.add(self.mul(f, c, size), self.mul(i, self.run("TANH", [g], size), size), size)
-        return [self.mul(o, self.run("TANH", [c], size), size), c]
+        width = 4 * self.hidden
+        state = self.recur(h)
+        total = row if state is None else self.add(row, state, width)
+        opened = self.run("LOGISTIC", [total], width)
+        i, f, o = (self.gate(opened, k) for k in (0, 1, 3))
+        new = self.mul(i, self.tanh(self.gate(total, 2)))
+        if not self.is_zero(c):
+            new = self.add(self.mul(f, c), new, self.hidden)
+        return [self.mul(o, self.tanh(new)), new]
 
 
 class _gru_step(_Cell):
@@ -174,13 +199,17 @@ class _gru_step(_Cell):
 
     def __call__(self, row: int, states: list[int]) -> list[int]:
         (h,) = states
-        size = self.hidden
-        two_x, n_x = self.split(row, [2 * size, size])
-        two_h, n_h = self.split(self.recur(h), [2 * size, size])
-        r, z = self.split(self.run("LOGISTIC", [self.add(two_x, two_h, 2 * size)], 2 * size), [size] * 2)
-        n = self.run("TANH", [self.add(n_x, self.mul(r, n_h, size), size)], size)
-        difference = self.run("SUB", [h, n], size, fusedActivationFunction="NONE")
-        return [self.add(n, self.mul(z, difference, size), size)]
+        width = 3 * self.hidden
+        state = self.recur(h)
+        total = row if state is None else self.add(row, state, width)
+        opened = self.run("LOGISTIC", [total], width)
+        r, z = (self.gate(opened, k) for k in (0, 1))
+        n = self.gate(row, 2)
+        if state is not None:
+            n = self.add(n, self.mul(r, self.gate(state, 2)), self.hidden)
+        n = self.tanh(n)
+        difference = self.run("SUB", [h, n], self.hidden, fusedActivationFunction="NONE")
+        return [self.add(n, self.mul(z, difference), self.hidden)]
 
 
 class _rnn_step(_Cell):
@@ -188,5 +217,6 @@ class _rnn_step(_Cell):
         super().__init__(s, weights, n, 1, [0])
 
     def __call__(self, row: int, states: list[int]) -> list[int]:
-        total = self.add(row, self.recur(states[0]), self.hidden)
-        return [self.run("RELU" if "relu" in self.s.op.name else "TANH", [total], self.hidden)]
+        state = self.recur(states[0])
+        total = row if state is None else self.add(row, state, self.hidden)
+        return [self.run("RELU", [total], self.hidden) if "relu" in self.s.op.name else self.tanh(total)]

@@ -262,3 +262,33 @@ def test_a_view_outlives_the_copy_before_it() -> None:
     graph = Bundle.capture(Shuffle(), (x,)).copy_graph()
     assert drop_identities(graph) == 1
     torch.testing.assert_close(graph(x), Shuffle()(x))
+
+
+class FirstState(nn.Module):
+    """A recurrent cell of convolutions whose first state is zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates, self.head = nn.Conv2d(3 + 4, 8, 3, padding=1), nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.new_zeros(x.shape[0], 4, 6, 6)
+        c = torch.zeros_like(h)
+        for t in range(2):
+            i, g = self.gates(torch.cat([x[:, t], h], 1)).chunk(2, 1)
+            c = torch.sigmoid(i) * c + g
+            h = torch.tanh(c)
+        return self.head(h)
+
+
+def test_a_first_state_of_zeros_costs_nothing() -> None:
+    """The product with it is gone, exactly; the input beside it is quantized before it is joined to it."""
+    bundle = Bundle.capture(FirstState().eval(), (torch.randn(2, 2, 3, 6, 6),))
+    graph = bundle.copy_graph()
+    lower(graph)
+    x = torch.randn(5, 2, 3, 6, 6)
+    torch.testing.assert_close(graph(x), bundle.run(x)[0], rtol=0, atol=0)
+    names = [str(n.target) for n in graph.graph.nodes]
+    assert names.count("aten.mul.Tensor") == 1
+    plan = make_plan(graph)
+    assert sum(str(n.target) == "aten.cat.default" for n in plan.roles) == 2

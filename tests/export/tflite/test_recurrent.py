@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from packlight.core.bundle import Bundle
+from packlight.export.parity import sqnr_db
 
 LSTMS = {
     "plain": (nn.LSTM(6, 5), (4, 2, 6)),
@@ -78,3 +79,83 @@ def test_a_second_sequence_after_a_reset(emit: Callable[..., Any]) -> None:
     assert np.abs(first - kept).max() > 1e-3
     interpreter.reset_all_variables()
     np.testing.assert_array_equal(run(), first)
+
+
+class Video(nn.Module):
+    """A convolution, a recurrent layer over its columns, a linear layer."""
+
+    def __init__(self, recurrent: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.recurrent, self.linear = nn.Conv2d(1, 16, 3, padding=1), recurrent, nn.LazyLinear(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = torch.relu(self.conv(x)).mean(2).transpose(1, 2)
+        return self.linear(self.recurrent(columns)[0][:, -1])
+
+
+RECURRENT: dict[str, nn.Module] = {
+    "lstm two ways": nn.LSTM(16, 24, 2, bidirectional=True, batch_first=True),
+    "gru": nn.GRU(16, 24, 2, batch_first=True),
+    "rnn": nn.RNN(16, 24, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_dynamic_in_an_integer_file(name: str, emit: Callable[..., Any], every_way: Callable[..., Any]) -> None:
+    """int8 matrices and steps quantized when they run: near the quantized graph in every interpreter, and nearly a quarter of the bytes."""
+    from packlight.compress.passes import Context, run_passes
+    from packlight.compress.recipe import make_pass
+    from packlight.targets.load import load_target
+
+    torch.manual_seed(0)
+    module = Video(RECURRENT[name]).eval()
+    module(torch.randn(1, 1, 6, 8))
+    data = torch.randn(8, 1, 6, 8)
+    bundle = Bundle.capture(module, (data[:1],), free_batch=False)
+    context = Context(target=load_target("x86-64-avx2"), calib=Rows(data.numpy()), seed=0)
+    quantized = run_passes(bundle, [make_pass("quantize", {})], context)
+    path, written = emit(quantized, precision="int8")
+    assert written.ops.file["FULLY_CONNECTED"] > 8
+    assert not any("FULLY_CONNECTED" in left for left in written.ops.float_left)
+    want = quantized.run(data[:1])[0].numpy()
+    for way, (got,) in every_way(path, written.signature, (data[:1],)).items():
+        assert sqnr_db(want, got) > 25, way
+    whole = path.stat().st_size
+    scheme = {**quantized.quantized["scheme"], "recurrent": {}}
+    path, written = emit(quantized.replace(quantized={**quantized.quantized, "scheme": scheme}), precision="int8")
+    assert any("FULLY_CONNECTED" in left for left in written.ops.float_left)
+    assert whole < path.stat().st_size
+    for way, (got,) in every_way(path, written.signature, (data[:1],)).items():
+        found = sqnr_db(want, got)
+        assert found is None or found > 30, way  # None: equal
+
+
+class Rows:
+    """Unlabelled arrays as Samples."""
+
+    classes: tuple[str, ...] = ()
+    source = "random"
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def batch(self, indices: Any) -> Any:
+        return (self.x[list(indices)],), None
+
+    def raw(self, index: int) -> None:
+        return None
+
+
+def test_xnnpack_takes_all_of_an_unrolled_layer(emit: Callable[..., Any]) -> None:
+    """One delegate: no slice with an open size and no concatenation of more tensors than it takes cuts the graph."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    bundle = Bundle.capture(Reads(nn.LSTM(6, 5, batch_first=True), False).eval(), (torch.randn(2, 9, 6),))
+    path, _ = emit(bundle)
+    interpreter = Interpreter(str(path), num_threads=1)
+    interpreter.allocate_tensors()
+    names = [o["op_name"] for o in interpreter._get_ops_details()]
+    assert names.count("DELEGATE") == 1
