@@ -11,7 +11,7 @@ With two directions the linear layer's weight holds both P on its diagonal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ def _rewrite(graph: GraphModule, node: Node) -> None:
     import torch
 
     aten = torch.ops.aten
-    arguments: Any = node.args
+    arguments, target = cast(Any, node.args), cast(Any, node.target)
     x, states, params, biases, layers, dropout, train, both, first = arguments
     directions, each = 1 + bool(both), 3 + 2 * bool(biases)
     last_h, last_c = [], []
@@ -68,7 +68,7 @@ def _rewrite(graph: GraphModule, node: Node) -> None:
             for state in zeros:
                 sizes: Any = state.args[0]
                 state.update_arg(0, [directions, *sizes[1:]])
-            made = graph.graph.call_function(node.target, (x, zeros, plain, biases, 1, dropout, train, both, first))
+            made = graph.graph.call_function(target, (x, zeros, plain, biases, 1, dropout, train, both, first))
             m, h, c = (graph.graph.call_function(operator.getitem, (made, i)) for i in range(3))
             whole = _constant(graph, f"{params[layer * directions * each + each - 1].target}_whole", torch.block_diag(*matrices))  # type: ignore[no-untyped-call]
             x = graph.graph.call_function(aten.linear.default, (m, whole))
