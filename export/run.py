@@ -21,8 +21,10 @@ from ..core.progress import Progress, Silent
 from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
+from .known import places_counted
 from .parity import judge
 from .pictures import prove_pictures
+from .pooled import plain_pools
 from .projected import without_projections
 from .prove import at_other_sizes, prove, references
 from .sizes import unproven as untried
@@ -67,7 +69,7 @@ def export_bundle(
     if options.pictures and "openvino" not in formats:
         raise InputError(f"only OpenVINO files take {options.pictures}, not {', '.join(formats)}; add --format openvino")
     chosen = [exporter(name, options.converter) for name in formats]
-    plain = without_projections(bundle)
+    plain = plain_pools(places_counted(without_projections(bundle)))
     for one in chosen:
         _refuse(one, plain, options, target)
     seen = bundle.preprocess if options.pictures and "openvino" in formats else None

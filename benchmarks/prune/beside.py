@@ -129,11 +129,12 @@ def torch_pruning(
 
 
 def write(module: nn.Module, examples: tuple[Tensor, ...], file: Path) -> None:
-    """ONNX of a module of anybody's, one sample: torch's quick exporter, else its new one."""
+    """ONNX of a module of anybody's, one sample, that runs: by torch's quick exporter, else by its new one."""
     one = tuple(x[:1] for x in examples)
     with contextlib.redirect_stdout(io.StringIO()):
         try:
             torch.onnx.export(module, one, str(file), dynamo=False, opset_version=17)
+            open_session(file, "onnxruntime").run(*(x.numpy() for x in one))
         except Exception:
             torch.onnx.export(module, one, str(file), dynamo=True, external_data=False, verbose=False)
 
