@@ -182,6 +182,8 @@ def _run(
     from .inputs import read_inputs
 
     refuse_existing(options["out"], options["force"])
+    if options.get("scan"):
+        refuse_existing(options["scan"], options["force"])
     target = load_target(options["target"])
     if options.get("task"):
         load_task(options["task"])
