@@ -3,9 +3,10 @@
     python benchmarks/prune/lowrank.py --measure [--only NAME RUNTIME]     # appends to lowrank.jsonl
     python benchmarks/prune/lowrank.py --table > benchmarks/prune/lowrank.md
 
-Each layer's forms at ranks that keep 80 % of its squared singular values run beside the whole layer, interleaved, and replace it where they take
-at most 95 % of its time. "On paper" is what the same energy would leave if every form with fewer multiply-accumulates were taken. The ratio
-is of whole files, measured interleaved, one thread, one sample, float. Output change: |y - y'| / |y| on 64 samples, nothing trained.
+Each layer's forms at ranks that keep 80 % of its squared singular values run beside the whole layer, interleaved, and replace it where
+they take at most 95 % of its time. "On paper" is what the same energy would leave if of every layer the form with the fewest
+multiply-accumulates were taken. The ratio is of whole files, measured interleaved, one thread, one sample, float. Output change:
+|y - y'| / |y| on 64 samples of noise, nothing trained.
 """
 
 from __future__ import annotations

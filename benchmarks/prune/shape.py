@@ -6,7 +6,7 @@
     python benchmarks/prune/shape.py --table > benchmarks/prune/shape.md
 
 ``mac``: half of the multiply-accumulates by the pass's defaults. ``mac8``: the same in multiples of 8 channels, as the shipped recipes do.
-The others: ``packlight prune --latency`` in that runtime, asked for 0.85 of the milliseconds that ``mac`` takes there, or ("-8") for as many
+The others: ``--latency`` there, asked for 0.85 of the milliseconds that ``mac`` takes in that runtime, or ("-8") for as many
 as ``mac8`` takes. All come from the same weights, by the same criterion (l2), reconstructed on the same 512 images, and are fine-tuned
 alike; the epoch is chosen on 5,000 held-out training images (which the pretrained network has seen), the test images are looked at once,
 after. Times are of the float files before fine-tuning (the shapes decide).

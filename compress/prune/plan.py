@@ -127,10 +127,14 @@ class Ranked:
         return Plan(self.coupling, self.groups, self.scores, removed, self.notes, self.told)
 
     def limits(self, settings: PruneSettings, step: int = 1, whole: Mapping[str, int] | None = None) -> Limits:
-        """What a group keeps. ``whole``: how many units each had before earlier steps (``sizes_of``), of which the shares are taken."""
+        """What a group keeps. ``step``: what a runtime works in; a group that is no wider may still lose half, which its table has
+        measured. ``whole``: how many units each had before earlier steps (``sizes_of``), of which the shares are taken."""
         sizes = [(whole or {}).get(key, len(group)) for key, group in zip(keys_of(self.free), self.free, strict=True)]
         least = [int(np.ceil(size * (1 - share) - 1e-9)) for size, share in zip(sizes, self.shares, strict=True)]
-        steps = steps_of(self.coupling, self.free) if settings.round_to is None and step == 1 else ()
+        steps: tuple[int, ...] = ()
+        if settings.round_to is None:
+            narrow = tuple(step if len(group) > step else max(1, len(group) // 2) for group in self.free)
+            steps = steps_of(self.coupling, self.free) if step == 1 else narrow
         return Limits(settings.round_to or step, settings.most, tuple(least), steps)
 
     @property

@@ -28,6 +28,7 @@ class _Line:
     scores: Scores
     least: int
     layers: list[int]
+    each: int = 1
     gone: int = 0
     rate: float = np.inf
     step: int = 0
@@ -37,7 +38,7 @@ class _Line:
 def shape_to(
     groups: Sequence[Group], scores: Sequence[Scores], units: int, limits: Limits, floors: Floors, seconds: Seconds, target_s: float
 ) -> Mask:
-    """Which units go, so that ``seconds`` is at most ``target_s``. A group keeps a multiple of ``limits.round_to``.
+    """Which units go, so that ``seconds`` is at most ``target_s``. A group keeps a multiple of ``limits.step``.
 
     Raises RecipeError where the target can't be reached.
     """
@@ -47,13 +48,14 @@ def shape_to(
     for number, (group, mine) in enumerate(zip(groups, scores, strict=True)):
         order = np.argsort(mine, kind="stable")
         importance[group.units] = mine
-        least = max(min(limits.round_to, len(group)), limits.floor(number, len(group)))
-        lines.append(_Line(group.units[order], np.asarray(mine)[order], least, seconds.touching(group.units)))
+        each = limits.step(number)
+        least = max(min(each, len(group)), limits.floor(number, len(group)))
+        lines.append(_Line(group.units[order], np.asarray(mine)[order], least, seconds.touching(group.units), each))
     now = seconds(removed)
     while now > target_s:
         for line in lines:
             if line.stale:
-                _look_ahead(line, removed, limits.round_to, seconds, floors, importance)
+                _look_ahead(line, removed, seconds, floors, importance)
         best = min(lines, key=lambda line: line.rate, default=None)
         if best is None or not np.isfinite(best.rate):
             told = f"{target_s * 1e3:.4g} ms can't be reached, the least possible is {now * 1e3:.4g} ms"
@@ -67,12 +69,12 @@ def shape_to(
     return removed
 
 
-def _look_ahead(line: _Line, removed: Mask, round_to: int, seconds: Seconds, floors: Floors, importance: Scores) -> None:
-    """The next stop at which a multiple of ``round_to`` is left and time was saved; steps that save nothing are taken along."""
+def _look_ahead(line: _Line, removed: Mask, seconds: Seconds, floors: Floors, importance: Scores) -> None:
+    """The next stop at which a multiple of ``line.each`` is left and time was saved; steps that save nothing are taken along."""
     line.stale, line.rate, line.step = False, np.inf, 0
     before = seconds.layers(removed, line.layers)
     left = len(line.units) - line.gone
-    step = (left % round_to) or round_to
+    step = (left % line.each) or line.each
     while left - step >= line.least:
         trial = removed.copy()
         trial[line.units[line.gone : line.gone + step]] = True
@@ -83,4 +85,4 @@ def _look_ahead(line: _Line, removed: Mask, round_to: int, seconds: Seconds, flo
             lost = float(line.scores[line.gone : line.gone + step].sum())
             line.rate, line.step = lost / saved, step
             return
-        step += round_to
+        step += line.each

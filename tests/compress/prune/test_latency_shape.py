@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from packlight.compress.passes import run_passes
+from packlight.compress.prune.plan import PruneSettings, rank
+from packlight.compress.prune.shape import shape_to
 from packlight.compress.prune.timed import Seconds, timed_layers
 from packlight.compress.prune.trace import couple
 from packlight.compress.recipe import make_pass
@@ -120,6 +122,18 @@ def test_units_go_where_they_cost_time(avx2: Callable[..., Any]) -> None:
     state = run_passes(bundle, [make_pass("prune", settings)], avx2(clock=clock)).graph.state_dict()
     assert state["dear.0.weight"].shape[0] <= 20
     assert state["cheap.1.weight"].shape[0] == 32
+
+
+def test_a_layer_as_narrow_as_a_step_may_lose_half(pair: Bundle) -> None:
+    ranked = rank(pair, PruneSettings(latency=1.0))
+    assert [ranked.limits(PruneSettings(latency=1.0), step).steps for step in (16, 32)] == [(16, 16), (16, 16)]
+    assert ranked.limits(PruneSettings(latency=1.0, round_to=32), 16).step(0) == 32
+    clock = StairClock()
+    layers = timed_layers(ranked.coupling)
+    seconds = Seconds(layers, clock.table([t.layer for t in layers], pair), ranked.coupling.unit)
+    limits = ranked.limits(PruneSettings(latency=1.0), 32)
+    removed = shape_to(ranked.free, ranked.scores, ranked.coupling.units, limits, ranked.floors, seconds, 0.4 * clock.seconds(pair))
+    assert [int((~removed[g.units]).sum()) for g in ranked.free] == [16, 16]
 
 
 def test_what_cannot_be_reached_is_refused(pair: Bundle, avx2: Callable[..., Any]) -> None:
