@@ -96,13 +96,16 @@ def _read_model(options: dict[str, Any], splits: Splits | None) -> Bundle:
 
     examples: list[torch.Tensor] = []
     free: list[dict[int, str]] = []
+    ways: list[str] = []
     if options["input_shapes"]:
         generator = torch.Generator().manual_seed(0)
-        examples = [torch.rand(shape, generator=generator) for shape in options["input_shapes"]]
+        examples = [torch.rand(shape, generator=generator) for _, shape in options["input_shapes"]]
+        ways = [way for way, _ in options["input_shapes"]]
     elif splits is not None:
         split, rows, free = example_rows(splits)
         if split is not None:
             examples = [torch.from_numpy(x) for x in split.batch(rows)[0]]
+            ways = list(getattr(split, "ways", ()))
     weights = options["weights"]
     if weights is not None and not weights.is_file():
         raise InputError(f"weights file '{weights}' does not exist")
@@ -114,4 +117,5 @@ def _read_model(options: dict[str, Any], splits: Splits | None) -> Bundle:
         name=options["name"],
         free_axes=free,
         dynamic=read_wishes(options),
+        ways=ways,
     )

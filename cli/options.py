@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -42,13 +43,21 @@ def numbers(kind: type) -> Callable[[click.Context, click.Parameter, str | None]
     return read
 
 
-def many_numbers(_: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[int, ...], ...]:
+def named_shapes(_: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Reads "1,3,224,224" and "batch.image=1,3,224,224": the way to an input ("" for the next position) and its shape."""
     read = numbers(int)
-    shapes = tuple(read(_, parameter, text) or () for text in texts)
-    for shape in shapes:
+    found = []
+    for text in texts:
+        way, equals, sizes = text.rpartition("=")
+        shape = read(_, parameter, sizes) or ()
         if any(size < 1 for size in shape):
             raise click.BadParameter(f"{list(shape)} must hold positive sizes", param=parameter)
-    return shapes
+        if equals and not all(re.fullmatch(r"\w+", part) for part in way.split(".")):
+            raise click.BadParameter(
+                f"'{way}' is not the way to an input; write name=1,3,224,224, or batch.mask=1,1,224,224", param=parameter
+            )
+        found.append((way, shape))
+    return tuple(found)
 
 
 common = together(
@@ -69,9 +78,9 @@ model = together(
         "--input",
         "input_shapes",
         multiple=True,
-        callback=many_numbers,
-        metavar="1,3,224,224",
-        help="Input shape, where no data is given; one per input.",
+        callback=named_shapes,
+        metavar="[NAME=]1,3,224,224",
+        help="Input shape, where no data is given; one per input. NAME is a parameter of forward, or batch.mask, pair.0 inside one.",
     ),
     click.option(
         "--dynamic",

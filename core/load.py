@@ -14,7 +14,7 @@ from .errors import ModelError
 from .history import Step
 from .pt2 import read_program
 from .source import looks_like_source, one_line, user_object
-from .structure import Call
+from .structure import Call, arranged, nested
 from .weights import put_weights, read_weights
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def load_model(
     name: str | None = None,
     free_axes: Sequence[Free] = (),
     dynamic: Sequence[Wish] = (),
+    ways: Sequence[str] = (),
     **fields: Any,
 ) -> Bundle:
     """The model that ``spec`` names, traced, as a Bundle.
@@ -43,7 +44,8 @@ def load_model(
     against ONNX Runtime. ``weights``: see ``read_weights``. ``inputs``: one example tensor, or its shape with the batch, per
     model input; bundles, ``.pt2`` and ``.onnx`` files bring their own. ``name``: stem of every file made from it. ``free_axes``: axes
     beside the batch that are free, one dict (axis -> name) an input, for models in Python. ``dynamic``: axes that must be free, by input;
-    ModelError where they can't. ``fields``: further fields of the Bundle
+    ModelError where they can't. ``ways``: the way to each of ``inputs`` among the arguments of a model in Python, see ``nested``; without
+    them they are its positional arguments. ``fields``: further fields of the Bundle
     (task, preprocess, labels). Whatever can't be used raises ModelError.
     """
     examples = tuple(_example(i) for i in inputs)
@@ -51,7 +53,8 @@ def load_model(
     if path.is_dir():
         bundle = _from_folder(path, weights, model_args)
     elif looks_like_source(spec):
-        bundle = _from_source(spec, weights, model_args or {}, examples, free_axes, dynamic)
+        positional, keywords = nested(ways or [""] * len(examples), examples)
+        bundle = _from_source(spec, weights, model_args or {}, positional, keywords, ways, free_axes, dynamic)
     elif path.suffix == ".pt2":
         bundle = _from_program(path, weights, model_args, examples)
     elif path.suffix.lower() == ".onnx" and path.exists():
@@ -76,7 +79,9 @@ def _from_source(
     spec: str,
     weights: Path | None,
     model_args: Mapping[str, Any],
-    examples: tuple[Tensor, ...],
+    examples: tuple[Any, ...],
+    keywords: dict[str, Any],
+    ways: Sequence[str],
     free_axes: Sequence[Free],
     dynamic: Sequence[Wish],
 ) -> Bundle:
@@ -90,22 +95,18 @@ def _from_source(
             raise ModelError(f"model '{spec}' is TorchScript, which can't be traced again; give the PyTorch module that it was made from")
         if not isinstance(module, torch.nn.Module):
             raise ModelError(f"model '{spec}' gave a {type(module).__name__}, not a torch.nn.Module; return the module from the factory")
-        if not examples:
+        if not examples and not keywords:
             raise ModelError(f"model '{spec}' needs example inputs; give --data, or shapes with --input 1,3,224,224")
         if weights is not None:
             put_weights(module, read_weights(weights), str(weights))
         module, history = _on_cpu(module)
-        _try(spec, module, examples)
+        call = arranged(module, examples, keywords, ways)
+        _try(spec, module, call)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            axes = _joined(free_axes, grant(dynamic, *_inputs(module, examples)))
-            return Bundle.capture(module, examples, name=_stem(spec.rpartition(":")[2]), free_axes=axes, history=history)
-
-
-def _inputs(module: torch.nn.Module, examples: Sequence[Any]) -> tuple[tuple[str, ...], list[int]]:
-    """Names and ranks of the module's inputs."""
-    call = Call.of(module, examples, {})
-    return call.names, [leaf.ndim for leaf in call.leaves]
+            axes = _joined(free_axes, grant(dynamic, call.names, [leaf.ndim for leaf in call.leaves]))
+            name = _stem(spec.rpartition(":")[2])
+            return Bundle.capture(module, call.positional, keywords=call.keywords, name=name, free_axes=axes, history=history)
 
 
 def _joined(data: Sequence[Free], asked: Sequence[Free]) -> list[Free]:
@@ -126,7 +127,7 @@ def _from_program(path: Path, weights: Path | None, model_args: Mapping[str, Any
     samples = call.leaves
     if weights is not None:
         put_weights(module, read_weights(weights), str(weights))
-    _try(str(path), module, samples)
+    _try(str(path), module, Call.of(module, samples, {}))
     free = _free_axes(program, len(samples))
     name = _stem(path.stem)
     if all(0 in axes for axes in free):
@@ -209,16 +210,16 @@ def _call(spec: str, factory: Any, model_args: Mapping[str, Any]) -> Any:
     return factory(**model_args)
 
 
-def _try(spec: str, module: Any, examples: tuple[Tensor, ...]) -> None:
+def _try(spec: str, module: Any, call: Call) -> None:
     """One forward pass, so that a wrong input shape is told as such and not as a failed trace."""
     import torch
 
-    shapes = ", ".join("x".join(map(str, e.shape)) for e in examples)
+    shapes = ", ".join("x".join(map(str, e.shape)) for e in call.leaves)
     if isinstance(module, torch.nn.Module) and not isinstance(module, torch.fx.GraphModule):
         module.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            result = module(*examples)
+            result = call.run(module)
     except Exception as error:
         raise ModelError(f"model '{spec}' can't run on an input of {shapes}: {one_line(error)}") from error
     if not flatten_outputs(result):

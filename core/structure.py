@@ -122,6 +122,59 @@ class Call:
         return found
 
 
+def nested(names: Sequence[str], leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments from flat tensors and the ways to them: "" is the next position, ``image`` a keyword, ``batch.mask`` a key of the dict
+    ``batch``, ``pair.0`` a place in the tuple ``pair``.
+
+    ModelError where a position follows a keyword, or a name is both a tensor and something that holds some.
+    """
+    positional: list[Any] = []
+    tree: dict[str, Any] = {}
+    for name, leaf in zip(names, leaves, strict=True):
+        if not name:
+            if tree:
+                raise ModelError("an input without a name follows one with a name; name them all, or put those without names first")
+            positional.append(leaf)
+            continue
+        *way, last = name.split(".")
+        place = tree
+        for part in way:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise ModelError(f"input '{name}' goes through '{part}', which is a tensor itself")
+        if last in place:
+            raise ModelError(f"input '{name}' is given twice")
+        place[last] = leaf
+    return tuple(positional), {key: _tuples(value) for key, value in tree.items()}
+
+
+def arranged(module: torch.nn.Module, positional: Sequence[Any], keywords: Mapping[str, Any], ways: Sequence[str]) -> Call:
+    """The call that ``nested`` arguments mean: by keyword, or as the one dict that ``forward`` takes where it has no such parameters.
+
+    ModelError where the tensors stand in another order than ``forward`` takes them: data and files go by position from here on.
+    """
+    try:
+        call = Call.of(module, positional, keywords)
+    except ModelError:
+        if positional or not keywords or len(inspect.signature(module.forward).parameters) != 1:
+            raise
+        call = Call.of(module, (dict(keywords),), {})
+    if call.keywords and any(ways):
+        given, names = [way.replace(".", "_") for way in ways if way], list(call.names)
+        if given != names[len(call.positional) :]:
+            raise ModelError(f"the model takes its inputs in the order {', '.join(names)}; they were given as {', '.join(given)}")
+    return call
+
+
+def _tuples(value: Any) -> Any:
+    """A dict whose keys are 0, 1, 2 is a tuple."""
+    if not isinstance(value, dict):
+        return value
+    inner = {key: _tuples(one) for key, one in value.items()}
+    places = [str(i) for i in range(len(inner))]
+    return tuple(inner[p] for p in places) if set(inner) == set(places) else inner
+
+
 def _require_tensor(name: str, leaf: Any) -> None:
     import torch
 

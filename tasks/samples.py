@@ -148,6 +148,11 @@ class View:
         return self.samples.source
 
     @property
+    def ways(self) -> tuple[str, ...]:
+        """The ways to the inputs among the model's arguments, where the samples tell them."""
+        return tuple(getattr(self.samples, "ways", ()))
+
+    @property
     def targets(self) -> NDArray[Any] | None:
         """All targets in order."""
         if self.given is not None:

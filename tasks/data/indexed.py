@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ...core.errors import DataError
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class IndexedSamples:
     """``data[i]`` is ``(inputs, target)`` or ``inputs`` alone; ``inputs`` a uint8 image (H, W[, C]) or float32 as the model reads it.
 
-    Several model inputs come as a tuple or list of float arrays. ``rows`` selects and orders.
+    Several model inputs come as a tuple or list of float arrays, or as a dict, nested or not; ``ways`` are the ways to them in it
+    ("batch.mask"), "" for those by position. ``rows`` selects and orders.
     """
 
     data: Any
@@ -29,6 +30,7 @@ class IndexedSamples:
     spec: Preprocess | None
     classes: tuple[str, ...] = ()
     source: str = ""
+    ways: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -71,7 +73,7 @@ class IndexedSamples:
         return split_item(item, self.labelled)
 
     def _ready(self, inputs: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...]:
-        return inputs if self.spec is None else (preprocess(inputs[0], self.spec),)
+        return inputs if self.spec is None else (preprocess(inputs[0], self.spec), *inputs[1:])
 
 
 def split_item(item: Any, labelled: bool) -> tuple[tuple[NDArray[Any], ...], NDArray[Any] | None]:
@@ -79,8 +81,16 @@ def split_item(item: Any, labelled: bool) -> tuple[tuple[NDArray[Any], ...], NDA
     import numpy as np
 
     inputs, target = (item[0], np.asarray(item[1])) if labelled else (item, None)
-    many = inputs if isinstance(inputs, tuple | list) else (inputs,)
-    return tuple(np.asarray(x) for x in many), target
+    return tuple(np.asarray(x) for _, x in _ways(inputs)), target
+
+
+def _ways(inputs: Any, before: str = "") -> list[tuple[str, Any]]:
+    """The arrays in what a data set yields, in order, each with the way to it; a tuple at the top is by position."""
+    if isinstance(inputs, Mapping):
+        return [pair for key, value in inputs.items() for pair in _ways(value, f"{before}.{key}" if before else str(key))]
+    if isinstance(inputs, tuple | list):
+        return [pair for i, value in enumerate(inputs) for pair in (_ways(value, f"{before}.{i}") if before else [("", value)])]
+    return [(before, inputs)]
 
 
 def indexed_samples(data: Any, spec: Preprocess | None, source: str) -> IndexedSamples:
@@ -93,9 +103,10 @@ def indexed_samples(data: Any, spec: Preprocess | None, source: str) -> IndexedS
         item = data[0]
     labelled = isinstance(item, tuple | list) and len(item) == 2
     first = split_item(item, labelled)[0][0]
+    ways = tuple(way for way, _ in _ways(item[0] if labelled else item))
     if first.dtype != np.uint8:
         spec = None
     elif spec is None:
         spec = Preprocess(colour="GREY" if first.ndim == 2 or first.shape[-1] == 1 else "RGB")
     classes = tuple(map(str, getattr(data, "classes", ())))
-    return IndexedSamples(data, np.arange(len(data)), labelled, spec, classes, source)
+    return IndexedSamples(data, np.arange(len(data)), labelled, spec, classes, source, ways)
