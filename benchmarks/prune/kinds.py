@@ -219,21 +219,22 @@ def table(kind: str) -> str:
 
     found = latest(kind)
     told = ", ".join(f"{k} {v}" for k, v in versions().items())
-    title, what = ("Half the hidden units", "units") if kind == "recurrent" else ("Half the channels of generators and restorers", "MACs")
+    title = "Half the hidden units" if kind == "recurrent" else "Half the channels of generators and restorers"
+    shares = ("left", "macs", "parameters") if kind == "recurrent" else ("macs", "parameters")
     done = [name for name in CASES[kind] if all((name, who) in found for who in WHO)]
     out = [
         f"# {title}\n",
         f"Made by `python benchmarks/prune/kinds.py {kind}`, table of {datetime.date.today()}; {platform.machine()}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, {told}, torch-pruning 1.6.1; weights seed 0; {len(done)} of "
         f"{len(CASES[kind])} run. The script says what passes. Speed-ups: dense / pruned, one thread, one sample, median of paired runs "
-        "on a shared machine; error: pruned against masked, relative.\n",
-        f"| network | packlight | {what} left | MACs left | parameters left | error | ONNX Runtime | OpenVINO | TFLite | s | "
-        "torch-pruning |",
-        "|" + "---|" * 11,
+        "on a shared machine (empty: disturbed by other work, to be measured again); error: pruned against masked, relative.\n",
+        f"| network | packlight | {'units left | ' if kind == 'recurrent' else ''}MACs left | parameters left | error | ONNX Runtime | "
+        "OpenVINO | TFLite | s | torch-pruning |",
+        "|" + "---|" * (8 + len(shares)),
     ]
     for name in done:
         d, t = (found[name, who] for who in WHO)
-        cells = [CASES[kind][name].what, d["status"], *(str(d.get(k, "")) for k in ("left", "macs", "parameters"))]
+        cells = [CASES[kind][name].what, d["status"], *(str(d.get(k, "")) for k in shares)]
         cells += [f"{d['error']:.1g}" if "error" in d else "", *(str(d.get("speedup", {}).get(r, "")) for r in RUNTIMES)]
         beside = f"pass, {t['speedup']['onnxruntime']} in ONNX Runtime, {t['macs']} of the MACs" if t["status"] == "pass" else t["status"]
         out.append("| " + " | ".join([*cells, str(d.get("seconds", "")), beside]) + " |")
