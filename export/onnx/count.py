@@ -72,6 +72,8 @@ def float_left(model: onnx.ModelProto) -> tuple[str, ...]:
         moving = [kinds.get(n, "") for n in node.input if n and n not in constants]
         if node.input and not moving:
             constants.update(node.output)
+        if node.op_type.startswith("DynamicQuantize"):
+            continue  # integers inside, floats at its doors
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear") and out in _FLOAT and any(k in _FLOAT for k in moving):
             left.append(f"{node.name or node.output[0]} ({node.op_type})")
     return tuple(left)

@@ -13,6 +13,7 @@ from ...core.pt2 import first_line
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written, exporters
 from ..reasons import explain
+from ..recurrent import recurrent_road, weight_max
 from ..there import runs_there
 from . import clean, count, doors, trace
 
@@ -108,6 +109,10 @@ def build(bundle: Bundle, options: Options, *, plain: bool = False) -> tuple[ir.
         from . import qdq
 
         notes += qdq.convert(model, plain=plain)
+        if not plain:
+            from . import recurrent
+
+            notes += recurrent.convert(model, recurrent_road(bundle, "onnx"), weight_max(bundle))
         if options.doors == "integer":
             signature = doors.integer(model, signature)
     if options.layout == "NHWC":
