@@ -6,7 +6,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from ....core.bundle import unsupported
-from ..index import Field, Ids, Labels
+from ..index import Field, Ids, Labels, covering
 from .registry import arguments, couples
 
 if TYPE_CHECKING:
@@ -23,15 +23,19 @@ def einsum(node: Node, c: Coupler) -> Labels:
     if "." in equation or "->" not in equation:
         raise unsupported("prune", node, f"its equation '{equation}' leaves dimensions unnamed", "write every letter and the result")
     left, out = equation.split("->")
+    terms = left.split(",")
+    batch = {letter for letter in out if all(letter in letters for letters in terms)}
     ids: dict[str, Ids | None] = {}
     sizes: dict[str, int] = {}
-    for letters, tensor in zip(left.split(","), tensors, strict=True):
+    for letters, tensor in zip(terms, tensors, strict=True):
+        labels = _apart(c, tensor, letters, batch)
         for dim, letter in enumerate(letters):
             size = c.shape(tensor)[dim]
             if size == 1:
                 sizes.setdefault(letter, 1)
                 continue
-            mine = c.line(tensor, dim)
+            field = covering(labels, dim)
+            mine = None if field is None else field.ids if len(field.dims) == 1 else c.line(tensor, dim)
             if letter in ids:
                 c.join(ids[letter], mine, "goes together with a dimension that is never pruned")
                 mine = mine if ids[letter] is not None else None
@@ -39,3 +43,13 @@ def einsum(node: Node, c: Coupler) -> Labels:
     c.cost(node, prod(sizes.values()) / c.batch, *ids.values())
     fields = [Field((dim,), found) for dim, letter in enumerate(out) if (found := ids.get(letter)) is not None]
     return tuple(fields)
+
+
+def _apart(c: Coupler, tensor: Node, letters: str, batch: set[str]) -> Labels:
+    """A field over heads and their width follows one of them, as the coupler was told (``matrix.py`` does the same for products)."""
+    result: list[Field] = []
+    for field in c.labels(tensor):
+        shared, own = [d for d in field.dims if letters[d] in batch], [d for d in field.dims if letters[d] not in batch]
+        drop = (own if c.attention == "heads" else [*shared, *own[:-1]]) if shared and own else own[:-1]
+        result += c.freeze((field,), drop, "einsum")
+    return tuple(result)

@@ -402,6 +402,16 @@ def _() -> Any:
     return Net(run, a=conv(3, 8), b=conv(8, 6), c=nn.Linear(21, 4)), (image(),)
 
 
+@case("attention-by-einsum")
+def _() -> Any:
+    def run(net: Any, x: Tensor) -> Tensor:
+        q, k, v = net.qkv(net.into(x)).reshape(len(x), 5, 3, 4, 3).permute(2, 0, 3, 1, 4).unbind(0)
+        scores = torch.einsum("blxd,blyd->blxy", q, k).softmax(-1)
+        return net.out(torch.einsum("blxy,blyd->blxd", scores, v).permute(0, 2, 1, 3).reshape(len(x), 5, 12))
+
+    return Net(run, into=nn.Linear(6, 8), qkv=nn.Linear(8, 36), out=nn.Linear(12, 4)), (torch.randn(2, 5, 6),)
+
+
 class Attention(nn.Module):
     """Hand-written multi-head attention with one projection for query, key and value."""
 
