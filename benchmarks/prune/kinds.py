@@ -227,7 +227,7 @@ def table(kind: str) -> str:
         f"Made by `python benchmarks/prune/kinds.py {kind}`, table of {datetime.date.today()}; {platform.machine()}, Python "
         f"{platform.python_version()}, torch {torch.__version__}, {told}, torch-pruning 1.6.1; weights seed 0; {len(done)} of "
         f"{len(CASES[kind])} run. The script says what passes. Speed-ups: dense / pruned, one thread, one sample, median of paired runs "
-        "on a shared machine (empty: disturbed by other work, to be measured again); error: pruned against masked, relative.\n",
+        "on a shared machine; error: pruned against masked, relative.\n",
         f"| network | packlight | {'units left | ' if kind == 'recurrent' else ''}MACs left | parameters left | error | ONNX Runtime | "
         "OpenVINO | TFLite | s | torch-pruning |",
         "|" + "---|" * (8 + len(shares)),
