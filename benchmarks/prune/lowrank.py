@@ -111,6 +111,8 @@ def table() -> str:
         ms, change = (f"{r['ms'][0]:.3f} -> {r['ms'][1]:.3f}", f"{r['change']:.3f}") if r["changed"] else ("", "")
         count = f"{r['layers']} of {r['layers'] + r['whole']}"
         out.append(f"| {r['model']} | {r['runtime']} | {count} | {kinds} | {share[1]} | {share[0]} | {ms} | {fast} | {change} |")
+    missing = [f"{n} in {r}" for n in NETS for r in RUNTIMES if (n, r) not in {(x["model"], x["runtime"]) for x in lines()}]
+    out += [f"\nNot run yet: {', '.join(missing)}."] * bool(missing)
     return "\n".join(out)
 
 
