@@ -89,7 +89,8 @@ def page(book: work.Book) -> str:
         "- The CRNN, GRU video, ConvLSTM and MobileNetV2 were timed again after the exporters had changed, and their changed files written "
         "again (export figures of one graph are thus not all of one sitting); the GRU video's ONNX and OpenVINO int8 files are those of "
         "before, with a float GRU (quantize/recurrent.md has the present ones).",
-        "- The CRNN's ONNX int8 file is 0.9 dB further from float than its graph: its LSTM is int8 with 7-bit weights there, float in the graph.",
+        "- The CRNN's ONNX int8 file is 0.9 dB further from float than its graph: its LSTM is int8 with 7-bit weights there, "
+        "float in the graph.",
         "- An empty cell, a graph or a file that is not listed: not measured yet.",
         "",
         "## packlight beside its peers",
