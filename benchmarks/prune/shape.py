@@ -248,10 +248,10 @@ def table() -> str:
     out += [f"\n{label(r['shape'])}: {r['why']}" for r in lines("refused") if r["shape"] not in plans]
     out += [
         "\nWhat it says: counting multiply-accumulates without regard to the runtime's vectors buys little time. Against that network,",
-        "shaping by measured time is a fifth faster in all three, and more accurate in ONNX Runtime and OpenVINO, but not in TFLite. The plain",
-        "rule of multiples of 8 does better still: where shaping by time was asked to be as fast as that network, it is less accurate. So the",
-        'bar "faster at equal accuracy" is met against plain MAC-shaped pruning in two runtimes, and missed against multiples of 8. One seed',
-        "of a very short training is no proof of an accuracy.",
+        "shaping by measured time is a fifth faster in all three, and more accurate in ONNX Runtime and OpenVINO, but not in TFLite. The",
+        "plain rule of multiples of 8 does better still: where shaping by time was asked to be as fast as that network, it is less",
+        'accurate. So the bar "faster at equal accuracy" is met against plain MAC-shaped pruning in two runtimes, and missed against',
+        "multiples of 8. One seed of a very short training is no proof of an accuracy.",
     ]
     out += ["\n## Channels left\n", "| layer | " + " | ".join(plans) + " |", "|---|" + "---|" * len(plans)]
     for layer in dict.fromkeys(k for p in plans.values() for k in p["channels"]):
