@@ -24,9 +24,20 @@ WEIGHTED = {
 kernel for some of them: the manifest's notes say so (see reasons.py)."""
 
 
+HANDFUL = 16
+"""Weights below which a layer in float is not worth a word."""
+
+
 def require_integer(file: str, format: str, bundle: Bundle, ops: Ops) -> None:
-    """Raises GateError with the layers of ``bundle.quantized["layers"]`` that compute in float in ``file``."""
-    found = left_float(format, tuple(bundle.quantized["layers"]) if bundle.quantized else (), ops)
+    """Raises GateError with the layers of ``bundle.quantized["layers"]`` that compute in float in ``file``.
+
+    Layers of a handful of weights (a gate of one channel) don't count: OpenVINO computes a 1x1 convolution of one channel in float, which
+    costs nothing.
+    """
+    named: tuple[str, ...] = tuple(bundle.quantized["layers"]) if bundle.quantized else ()
+    stored = bundle.graph.state_dict()
+    sizes = {layer: stored[f"{layer}.weight"].numel() for layer in named if f"{layer}.weight" in stored}
+    found = left_float(format, tuple(layer for layer in named if sizes.get(layer, HANDFUL) >= HANDFUL), ops)
     if found:
         told = ", ".join(found[:4]) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
         raise GateError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import operator
 import re
 import warnings
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     """
     torch_onnx = require("torch.onnx", "onnx")
     require("onnxscript", "onnx")
-    program = bundle.export(batch)
+    program = _global_maxima(bundle).export(batch)
     try:
         with quiet(), free_steps():
             exported = torch_onnx.export(
@@ -52,6 +53,35 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     model: ir.Model = exported.model
     _keep_apart(model)
     return model
+
+
+def _global_maxima(bundle: Bundle) -> Bundle:
+    """``adaptive_max_pool2d`` to one pixel, for which torch.onnx has no translation, is the maximum over height and width."""
+    import torch
+
+    if not any(_is_global_maximum(n) for n in bundle.graph.graph.nodes):
+        return bundle
+    graph = bundle.copy_graph()
+    for node in [n for n in graph.graph.nodes if _is_global_maximum(n)]:
+        for value in list(node.users):
+            with graph.graph.inserting_before(value):
+                fresh = graph.graph.call_function(torch.ops.aten.amax.default, (node.args[0], [2, 3], True))
+            fresh.meta.update({k: v for k, v in value.meta.items() if k in ("val", "nn_module_stack", "source_fn_stack")})
+            value.replace_all_uses_with(fresh)
+            graph.graph.erase_node(value)
+        graph.graph.erase_node(node)
+    graph.recompile()
+    return bundle.replace(graph=graph)
+
+
+def _is_global_maximum(node: Any) -> bool:
+    """Its places (the second output) are read by nobody."""
+    return (
+        str(node.target) == "aten.adaptive_max_pool2d.default"
+        and list(node.args[1]) == [1, 1]
+        and node.args[0].meta["val"].ndim == 4
+        and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+    )
 
 
 def _keep_apart(model: ir.Model) -> None:
@@ -74,7 +104,7 @@ def untranslatable(bundle: Bundle, opset: int) -> UnsupportedOpError | None:
     for node in bundle.graph.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
-        if registry.is_registered(node.target) or node.target in table or _composite(node.target):
+        if _is_global_maximum(node) or registry.is_registered(node.target) or node.target in table or _composite(node.target):
             continue
         if node.target._schema.is_mutable:  # torch.onnx makes in-place operators functional before it translates
             continue

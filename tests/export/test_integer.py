@@ -17,7 +17,7 @@ from packlight.core.artifact import Ops
 from packlight.core.bundle import Bundle
 from packlight.core.errors import GateError
 from packlight.export.exporter import Options
-from packlight.export.integer import left_float
+from packlight.export.integer import left_float, require_integer
 from packlight.export.run import export_bundle
 from packlight.targets.load import load_target
 
@@ -29,6 +29,14 @@ def test_only_planned_layers_with_weights_count() -> None:
     assert left_float("onnx", ("a",), Ops(file={}, optimised=None, float_left=left)) == ()  # nobody was asked
     assert left_float("openvino", ("a",), Ops(file={}, optimised={}, float_left=("a/Conv (Convolution)",))) == ("a (Convolution)",)
     assert left_float("tflite", ("a",), Ops(file={}, float_left=("a (CONV_2D)", "a (MEAN)"))) == ("a (CONV_2D)",)
+
+
+def test_a_layer_of_one_weight_may_be_float() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.Conv2d(1, 8, 3))
+    bundle = Bundle.capture(net, (torch.zeros(2, 1, 8, 8),)).replace(quantized={"layers": ["0", "1"]})
+    require_integer("f", "openvino", bundle, Ops(file={}, optimised={}, float_left=("0/Conv (Convolution)",)))
+    with pytest.raises(GateError, match="1 "):
+        require_integer("f", "openvino", bundle, Ops(file={}, optimised={}, float_left=("1/Conv (Convolution)",)))
 
 
 @pytest.mark.skipif(not installed(), reason="torchao is not installed; quantization is an extra")

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from packlight.core.artifact import Parity
+from packlight.core.bundle import Bundle
 from packlight.core.errors import ContractError, ParityError
 from packlight.export import parity
+from packlight.export.prove import References, judged, run_double
 
 
 @given(st.floats(1e-4, 1e3), st.integers(1, 64))
@@ -65,3 +68,30 @@ def test_an_integer_file_may_be_as_far_from_float_as_the_quantized_graph() -> No
     parity.judge_quantized("m.int8.onnx", "int8", own=figure(None), far=figure(12.0), graph=figure(13.0))
     with pytest.raises(ParityError, match=r"15\.0 dB over 64 samples.* 20 dB; and from the float graph by 11\.9 dB .* has 13\.0 dB"):
         parity.judge_quantized("m.int8.onnx", "int8", own=figure(15.0), far=figure(11.9), graph=figure(13.0))
+
+
+def test_a_float_file_as_near_to_float64_as_torch_is_right() -> None:
+    """A net that amplifies rounding: torch and the file are 74 dB apart, each some 77 dB from the exact answer."""
+    rng = np.random.default_rng(0)
+    exact = rng.standard_normal((4, 1000))
+    torch_gives, file_gives, wrong = (exact + rng.standard_normal(exact.shape) * size for size in (1.4e-4, 1.4e-4, 1e-3))
+    x = (np.zeros((4, 1), np.float32),)
+    known = References(x, [torch_gives], None, exact=lambda: [exact])
+    own, far = judged("f.onnx", "onnxruntime", "fp32", known, [file_gives])
+    assert 73 < own.sqnr_db < 75
+    assert far.against == "torch in float64"
+    with pytest.raises(ParityError, match="in float64 by 60"):
+        judged("f.onnx", "onnxruntime", "fp32", known, [wrong])
+    with pytest.raises(ParityError, match="the limit for fp32"):
+        judged("f.onnx", "onnxruntime", "fp32", References(x, [torch_gives], None), [file_gives])
+
+
+def test_a_graph_in_float64() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.SiLU()).eval()
+    x = torch.randn(2, 3, 8, 8)
+    bundle = Bundle.capture(net, [x])
+    (got,) = run_double(bundle, [x.numpy()]) or ()
+    assert got.dtype == np.float64
+    with torch.no_grad():
+        np.testing.assert_allclose(got, net.double()(x.double()).numpy(), rtol=1e-12)
