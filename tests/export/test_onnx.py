@@ -189,3 +189,15 @@ def test_exporting_is_quiet(captured, tmp_path: Path, capfd: pytest.CaptureFixtu
     assert out == ""
     assert err == ""
     assert not list(recwarn)
+
+
+def test_a_global_maximum(tmp_path: Path) -> None:
+    class Maximum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.adaptive_max_pool2d(x, 1) + torch.nn.functional.adaptive_avg_pool2d(x, 1)
+
+    x = torch.randn(3, 4, 9, 7)
+    bundle = Bundle.capture(Maximum(), [x])
+    written = exporter("onnx").write(bundle, tmp_path, Options(), None)
+    assert exporter("onnx").check(bundle, Options(), None)
+    np.testing.assert_allclose(open_session(tmp_path / written.file, "onnxruntime").run(x.numpy())[0], bundle.run(x)[0].numpy(), atol=1e-6)
