@@ -65,7 +65,7 @@ def _global_maxima(bundle: Bundle) -> Bundle:
     for node in [n for n in graph.graph.nodes if _is_global_maximum(n)]:
         for value in list(node.users):
             with graph.graph.inserting_before(value):
-                fresh = graph.graph.call_function(torch.ops.aten.amax.default, (node.args[0], [2, 3], True))
+                fresh = graph.graph.call_function(torch.ops.aten.amax.default, (node.args[0], [-2, -1], True))
             fresh.meta.update({k: v for k, v in value.meta.items() if k in ("val", "nn_module_stack", "source_fn_stack")})
             value.replace_all_uses_with(fresh)
             graph.graph.erase_node(value)
@@ -79,7 +79,6 @@ def _is_global_maximum(node: Any) -> bool:
     return (
         str(node.target) == "aten.adaptive_max_pool2d.default"
         and list(node.args[1]) == [1, 1]
-        and node.args[0].meta["val"].ndim == 4
         and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
     )
 
