@@ -64,6 +64,9 @@ def _global_maxima(bundle: Bundle) -> Bundle:
     graph = bundle.copy_graph()
     for node in [n for n in graph.graph.nodes if _is_global_maximum(n)]:
         for value in list(node.users):
+            if value.args[1] != 0:
+                graph.graph.erase_node(value)
+                continue
             with graph.graph.inserting_before(value):
                 fresh = graph.graph.call_function(torch.ops.aten.amax.default, (node.args[0], [-2, -1], True))
             fresh.meta.update({k: v for k, v in value.meta.items() if k in ("val", "nn_module_stack", "source_fn_stack")})
@@ -79,7 +82,7 @@ def _is_global_maximum(node: Any) -> bool:
     return (
         str(node.target) == "aten.adaptive_max_pool2d.default"
         and list(node.args[1]) == [1, 1]
-        and all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+        and all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
     )
 
 
