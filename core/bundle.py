@@ -112,7 +112,7 @@ class Bundle:
             for sample, free in zip(leaves, axes, strict=True):
                 if sample.ndim and sample.shape[0] == leaves[0].shape[0]:
                     free.setdefault(0, "batch")
-            leaves = tuple(_at_least_two(s, axes[i]) for i, s in enumerate(leaves))
+        leaves = tuple(_at_least_two(s, axes[i]) for i, s in enumerate(leaves))
         with contextlib.suppress(NotImplementedError):  # an exported graph has no modes
             module.eval()
         changes: dict[str, Any] = {}

@@ -188,7 +188,7 @@ def _layouts(bundle: Bundle) -> Bundle:
     signature = bundle.signature
     doors = tuple(
         msgspec.structs.replace(spec, layout="")
-        if spec.layout and spec.shape[3] in (1, 3, 4) and isinstance(spec.shape[1], int) and spec.shape[1] > 4
+        if spec.layout and spec.shape[3] in (1, 3, 4) and all(not isinstance(a, int) or a > 4 for a in spec.shape[1:3])
         else spec
         for spec in signature.inputs
     )

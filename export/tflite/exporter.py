@@ -137,7 +137,7 @@ def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
             spec,
             shape=_opened(spec, tensor, layout, options.dynamic),
             dtype=tensor.dtype,
-            layout=layout if len(tensor.shape) == 4 and spec.layout else spec.layout,
+            layout=layout if len(tensor.shape) == 4 else spec.layout,
             quantization=DoorQuantization(scale=_float32(q.scale[0]), zero_point=q.zero_point[0]) if q else None,
             rows=rows_axis(spec),
         )
@@ -151,7 +151,7 @@ def doors(bundle: Bundle, plan: Plan, options: Options) -> Signature:
 def _opened(spec: TensorSpec, tensor: Tensor, layout: str, dynamic: Sequence[str]) -> tuple[Axis, ...]:
     """The door's shape, with the names of the axes that are asked to be free (and of what is computed from them) in their places."""
     names = spec.shape
-    if layout == "NHWC" and spec.layout == "NCHW" and len(tensor.shape) == 4:
+    if layout == "NHWC" and len(tensor.shape) == 4:
         names = tuple(names[k] for k in (0, 2, 3, 1))
     words = [set(re.findall(r"[A-Za-z_]\w*", name)) if isinstance(name, str) else set() for name in names]
     return tuple(name if w & set(dynamic) else size for name, w, size in zip(names, words, tensor.shape, strict=True))

@@ -108,6 +108,11 @@ def test_an_axis_that_the_model_holds_is_refused() -> None:
         Bundle.capture(Turns(), (torch.randn(2, 3, 8, 8),), free_axes=[{3: "width"}])
 
 
+def test_one_row_is_enough_where_the_batch_is_asked_for() -> None:
+    bundle = Bundle.capture(nn.Conv2d(3, 4, 3), (torch.randn(1, 3, 8, 8),), free_batch=False, free_axes=[{0: "batch", 2: "height"}])
+    assert bundle.signature.inputs[0].shape == ("batch", 3, "height", 8)
+
+
 def test_sizes_to_try_are_others() -> None:
     bundle = Bundle.capture(Turns(), (torch.randn(2, 3, 8, 6),), free_axes=[{2: "height"}])
     tried = other_sizes(bundle.signature, [(2, 3, 8, 6)])

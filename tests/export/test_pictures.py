@@ -110,6 +110,7 @@ def test_wrong_preprocessing_inside_does_not_pass(target: Target, tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_integer_files_too(rows: Any, target: Target, tmp_path: Path) -> None:
     from packlight.compress.passes import Context, run_passes
     from packlight.compress.recipe import make_pass

@@ -82,7 +82,9 @@ def squeeze(c: Call) -> Tensor:
     axes = axes_of(c, 1, 13)
     if axes is None:
         axes = [i for i, s in enumerate(x.shape) if not is_symbolic(s) and s == 1]
-    return x.squeeze(tuple(a % max(x.ndim, 1) for a in axes)) if axes else x
+    for axis in sorted({a % max(x.ndim, 1) for a in axes or ()}, reverse=True):
+        x = x.squeeze(axis)  # one by one: torch.onnx can't write a squeeze of several axes
+    return x
 
 
 @convert("Unsqueeze")
