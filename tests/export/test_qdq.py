@@ -128,9 +128,14 @@ def case(
 def test_equals_the_quantized_graph_in_both_runtimes(case: Any) -> None:
     name, bundle, _, _, file = case
     x = torch.randn(4, *MODULES[name][1][1:], generator=torch.Generator().manual_seed(7))
-    for runtime in ("onnxruntime", "openvino"):
-        assert against(bundle, file, runtime, x) > 30
+    _, own = write(bundle, file.parent, "openvino")
+    assert against(bundle, file, "onnxruntime", x) > 30
+    assert against(bundle, own, "openvino", x) > 30
     assert against(bundle, file, "onnxruntime", x, optimise=False) > 30
+    if name == "pooled":  # what the step for OpenVINO mends: the .onnx itself, which lacks it, is computed wrong there
+        assert against(bundle, file, "openvino", x) < 20
+    else:
+        assert against(bundle, file, "openvino", x) > 30
 
 
 def test_computes_in_integers_only(case: Any) -> None:

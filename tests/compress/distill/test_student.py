@@ -168,7 +168,7 @@ def test_a_recipe_with_hints() -> None:
     ("settings", "fields", "words"),
     [
         ({}, {"teacher": None}, "needs a teacher"),
-        ({"loss": "ckd"}, {}, r"unknown distillation loss 'ckd'.*known: dist, dkd, kd"),
+        ({"loss": "ckd"}, {}, r"unknown distillation loss 'ckd'.*known: boxes, boxes-softmax, dist, dkd, kd, sequence, task"),
         ({"hints": [{"use": "atention"}]}, {}, r"unknown hint 'atention' \(did you mean 'attention'\?\)"),
         ({"hints": [{"use": "fitnet", "layers": [["none", "body"]]}]}, {}, "unknown student layer 'none'"),
         ({}, {"teacher": network(0, 8, 2, 3)}, "they must give the same outputs"),

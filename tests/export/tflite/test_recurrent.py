@@ -119,7 +119,8 @@ def test_dynamic_in_an_integer_file(name: str, emit: Callable[..., Any], every_w
     assert not any("FULLY_CONNECTED" in left for left in written.ops.float_left)
     want = quantized.run(data[:1])[0].numpy()
     for way, (got,) in every_way(path, written.signature, (data[:1],)).items():
-        assert sqnr_db(want, got) > 25, way
+        found = sqnr_db(want, got)
+        assert found is None or found > 25, way  # None: equal
     whole = path.stat().st_size
     scheme = {**quantized.quantized["scheme"], "recurrent": {}}
     path, written = emit(quantized.replace(quantized={**quantized.quantized, "scheme": scheme}), precision="int8")
