@@ -174,8 +174,8 @@ def table(lines: list[dict[str, Any]]) -> str:
         "super-resolution: PSNR in dB of Set5 on luma against the true images (MACs for one 32x32 input; the whole model was trained for",
         "looks, with a GAN loss). digits: PSNR in dB against the whole generator's image of the same latent; the Frechet distance is",
         "taken on the features of the digit judge to the MNIST test images and is an indication.\n",
-        "The whole model's images above, the small one's below. The small super-resolution network still shows a grid of 4x4 pixels that the",
-        "whole one does not: PSNR against the true images is higher than the teacher's, but the two are not equal to the eye.\n",
+        "The whole model's images above, the small one's below. The small super-resolution network still shows a grid of 4x4 pixels that",
+        "the whole one does not: PSNR against the true images is higher than the teacher's, but the two are not equal to the eye.\n",
         *(f"![{case}](generators-{case}.png)\n" for case in CASES if any(line["case"] == case for line in lines)),
     ]
     return "\n".join(out)
