@@ -12,10 +12,10 @@ images. The digit generator trains on latents, is chosen on others and reported 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from trained import SHARED, Told, runs
 
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
@@ -37,7 +41,6 @@ from packlight.tasks.load import load_task
 from packlight.tasks.samples import Samples, with_targets
 
 HERE = Path(__file__).parent
-SHARED = HERE.parents[2] / "shared"
 MODELS, DATA = SHARED / "models", SHARED / "data"
 LINES = HERE / "generators.jsonl"
 SIDE, STRIDE = 128, 64
@@ -102,12 +105,12 @@ def digits(work: Path) -> tuple[Bundle, Any, Any, Samples]:
     )
 
 
-def run(case: str, seed: int, pictures: bool = True) -> dict[str, Any]:
+def run(case: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         teacher, task, splits, test = (digits if case == "digits" else super_resolution)(Path(place))
         train = splits.train if case == "digits" else splits.calib
         fields = {"train": train, "val": splits.val, "calib": splits.calib, "teacher": teacher, "task": task, "seed": seed}
-        context = Context(target=load_target("x86-64-avx2"), progress=Told(), **fields)  # type: ignore[arg-type]
+        context = Context(target=load_target("x86-64-avx2"), progress=Told(500), **fields)  # type: ignore[arg-type]
         cpu = time.process_time()
         pruned = run_passes(teacher, [make_pass("prune", {"macs": SHARE})], context)
         student = run_passes(pruned, [make_pass("finetune", CASES[case])], context)
@@ -127,7 +130,7 @@ def run(case: str, seed: int, pictures: bool = True) -> dict[str, Any]:
                 **{k: v for k, v in metric.more.items() if k in ("ssim", "frechet", "least")},
             }
             kept[name] = outputs[0]
-        if pictures and seed == 0:
+        if seed == 0:
             picture(case, task, [kept[name] for name in ("teacher", "student")])
         return line
 
@@ -181,17 +184,6 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(out)
 
 
-class Told:
-    """Progress on lines."""
-
-    def step(self, label: str, done: float, total: float | None, note: str = "") -> None:
-        if done % 500 == 0:
-            print(f"  {label} {done:.0f} of {total:.0f}  {note}", flush=True)
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", choices=CASES)
@@ -200,19 +192,10 @@ def main() -> None:
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.is_file() else []
     wanted = [(options.case, options.seed)] if options.case else []
     if options.all:
         wanted = [(case, seed) for case in CASES for seed in range(options.seeds)]
-    have = {(line["case"], line["seed"]) for line in lines}
-    for case, seed in wanted:
-        if (case, seed) in have:
-            continue
-        print(f"{case}, seed {seed}", flush=True)
-        line = run(case, seed)
-        with open(LINES, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        lines.append(line)
+    lines = runs(LINES, [{"case": case, "seed": seed} for case, seed in wanted], run)
     if options.table:
         (HERE / "generators.md").write_text(table(lines))
 

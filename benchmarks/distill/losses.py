@@ -11,30 +11,28 @@ line. The teacher's outputs are kept for two augmentations of each image; runs t
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
 import platform
 import statistics
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from trained import Told, cifar, cifar_resnet, runs
+
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
-from packlight.core.bundle import Bundle
 from packlight.core.cost import macs
-from packlight.core.load import load_model
-from packlight.core.preprocess import Preprocess
 from packlight.targets.load import load_target
-from packlight.tasks.data.load import load_data
 from packlight.tasks.evaluate import outputs_of
 from packlight.tasks.load import load_task
-from packlight.tasks.samples import Splits
 
 HERE = Path(__file__).parent
-SHARED = HERE.parents[2] / "shared"
 LINES = HERE / "losses.jsonl"
-SPEC = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 VIEWS = 2
 # What is compared: settings of the pass; "none" trains on labels alone, the hints stand beside "kd" as in their papers' best rows.
 LOSSES: dict[str, dict[str, Any]] = {
@@ -51,29 +49,17 @@ STUDENTS: dict[str, dict[str, Any]] = {
 }
 
 
-def model(depth: int, weights: bool, seed: int, splits: Splits) -> Bundle:
-    import torch
-
-    assert splits.calib is not None
-    example = torch.from_numpy(splits.calib.batch([0, 1])[0][0])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        file = SHARED / "models" / f"cifar10-resnet{depth}.safetensors"
-        source = f"{SHARED / 'models' / 'cifar_resnet.py'}:CifarResNet"
-        return load_model(source, weights=file if weights else None, model_args={"depth": depth}, inputs=[example], name=f"resnet{depth}")
-
-
-def run(student: str, loss: str, seed: int, work: Path, progress: Any) -> dict[str, Any]:
+def run(student: str, loss: str, seed: int, work: Path) -> dict[str, Any]:
     """One run; the splits and the student's first weights follow the seed."""
-    splits = load_data(f"{SHARED / 'data' / 'cifar10' / 'load.py'}:split", preprocess=SPEC, seed=seed)
-    task, teacher = load_task("classification"), model(56, True, 0, splits)
+    splits = cifar(seed)
+    task, teacher = load_task("classification"), cifar_resnet(56, splits)
     data = {"train": splits.train, "val": splits.val, "calib": splits.calib}
     target = load_target("x86-64-avx2")
-    context = Context(target=target, task=task, teacher=teacher, seed=seed, work=work, progress=progress, **data)
+    context = Context(target=target, task=task, teacher=teacher, seed=seed, work=work, progress=Told(), **data)
     if student == "resnet8":
-        start = model(8, False, seed, splits)
+        start = cifar_resnet(8, splits, seed=seed)
     else:
-        start = run_passes(model(20, True, 0, splits), [make_pass("prune", {"macs": 0.5})], context)
+        start = run_passes(cifar_resnet(20, splits), [make_pass("prune", {"macs": 0.5})], context)
     began = time.time()
     after = run_passes(start, [make_pass("distill", {**STUDENTS[student], **LOSSES[loss]})], context)
     assert splits.test is not None
@@ -115,17 +101,6 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(out)
 
 
-class Told:
-    """Progress on lines."""
-
-    def step(self, label: str, done: float, total: float | None, note: str = "") -> None:
-        if done % 100 == 0:
-            print(f"  {label} {done:.0f} of {total:.0f}  {note}", flush=True)
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--student", choices=STUDENTS)
@@ -136,19 +111,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--work", type=Path, default=HERE.parents[1] / "runs" / "distill")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.is_file() else []
     wanted = [(options.student, options.loss, options.seed)] if options.student and options.loss else []
     if options.all:
         wanted = [(s, loss, seed) for seed in range(options.seeds) for s in STUDENTS for loss in LOSSES]
-    have = {(line["student"], line["loss"], line["seed"]) for line in lines}
-    for student, loss, seed in wanted:
-        if (student, loss, seed) in have:
-            continue
-        print(f"{student}, {loss}, seed {seed}", flush=True)
-        line = run(student, loss, seed, options.work, Told())
-        with open(LINES, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        lines.append(line)
+    asked = [{"student": student, "loss": loss, "seed": seed} for student, loss, seed in wanted]
+    lines = runs(LINES, asked, functools.partial(run, work=options.work))
     if options.table:
         (HERE / "losses.md").write_text(table(lines) + "\n")
 

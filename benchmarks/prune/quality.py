@@ -17,7 +17,7 @@ ignored; that is what it is given here. packlight gets no hint.
 from __future__ import annotations
 
 import argparse
-import json
+import functools
 import os
 import platform
 import statistics
@@ -26,22 +26,21 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
+from trained import SHARED, Told, cifar, cifar_resnet, runs
+
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
 from packlight.core.bundle import Bundle
 from packlight.core.cost import macs
-from packlight.core.load import load_model
-from packlight.core.preprocess import Preprocess
 from packlight.targets.load import load_target
-from packlight.tasks.data.load import load_data
 from packlight.tasks.evaluate import outputs_of
 from packlight.tasks.load import load_task
-from packlight.tasks.samples import Samples, Splits
+from packlight.tasks.samples import Samples
 
 HERE = Path(__file__).parent
-SHARED = HERE.parents[2] / "shared"
 LINES = HERE / "quality.jsonl"
-SPEC = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
 # Depth, how many times fewer multiply-accumulates, training.
 MODELS: dict[str, tuple[int, float, dict[str, Any]]] = {
     "resnet20": (20, 2.1, {"epochs": 10, "lr": 0.03}),
@@ -55,16 +54,6 @@ METHODS: dict[str, dict[str, Any] | None] = {
     "L1": {"criterion": "l1", "scope": "layer", "reconstruct": False},
     "torch-pruning": None,
 }
-
-
-def model(depth: int, splits: Splits) -> Bundle:
-    import torch
-
-    assert splits.calib is not None
-    example = torch.from_numpy(splits.calib.batch([0, 1])[0][0])
-    source = f"{SHARED / 'models' / 'cifar_resnet.py'}:CifarResNet"
-    weights = SHARED / "models" / f"cifar10-resnet{depth}.safetensors"
-    return load_model(source, weights=weights, model_args={"depth": depth}, inputs=[example], name=f"resnet{depth}")
 
 
 def theirs(depth: int, times: float, dense: Bundle) -> Bundle:
@@ -99,13 +88,13 @@ def top1(bundle: Bundle, samples: Samples | None) -> tuple[float, int]:
     return metric.value, metric.n
 
 
-def run(name: str, method: str, seed: int, work: Path, progress: Any) -> dict[str, Any]:
-    depth, times, training = MODELS[name]
-    splits = load_data(f"{SHARED / 'data' / 'cifar10' / 'load.py'}:split", preprocess=SPEC, seed=seed)
-    dense = model(depth, splits)
+def run(model: str, method: str, seed: int, work: Path) -> dict[str, Any]:
+    depth, times, training = MODELS[model]
+    splits = cifar(seed)
+    dense = cifar_resnet(depth, splits)
     data = {"train": splits.train, "val": splits.val, "calib": splits.calib}
     task, target = load_task("classification"), load_target("x86-64-avx2")
-    context = Context(target=target, task=task, teacher=dense, seed=seed, work=work / f"{name}-{method}-{seed}", progress=progress, **data)
+    context = Context(target=target, task=task, teacher=dense, seed=seed, work=work / f"{model}-{method}-{seed}", progress=Told(), **data)
     settings, began, cpu = METHODS[method], time.time(), time.process_time()
     if settings is None:
         pruned = theirs(depth, times, dense)
@@ -117,7 +106,7 @@ def run(name: str, method: str, seed: int, work: Path, progress: Any) -> dict[st
     changes = after.history[-1].changes
     value, count = top1(after, splits.test)
     return {
-        "model": name, "method": method, "seed": seed, "top1": value, "n": count, "macs": macs(after), "whole": macs(dense),
+        "model": model, "method": method, "seed": seed, "top1": value, "n": count, "macs": macs(after), "whole": macs(dense),
         "parameters": after.parameters(), "untrained": untrained, "epochs": changes["epochs"], "steps": changes["steps"],
         "best-epoch": changes["best-epoch"], "validation": changes["validation"], "pruning-cpu-s": round(pruning, 1),
         "cpu-s": round(time.process_time() - cpu, 1), "seconds": round(time.time() - began, 1), "load": os.getloadavg()[0],
@@ -159,17 +148,6 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(out)
 
 
-class Told:
-    """Progress on lines."""
-
-    def step(self, label: str, done: float, total: float | None, note: str = "") -> None:
-        if done % 100 == 0:
-            print(f"  {label} {done:.0f} of {total:.0f}  {note}", flush=True)
-
-    def say(self, line: str) -> None:
-        print(line, flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=MODELS)
@@ -180,19 +158,11 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--work", type=Path, default=HERE.parents[1] / "runs" / "quality")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.is_file() else []
     wanted = [(options.model, options.method, options.seed)] if options.model and options.method else []
     if options.all:
         wanted = [(options.all, method, seed) for seed in range(options.seeds) for method in METHODS]
-    have = {(line["model"], line["method"], line["seed"]) for line in lines}
-    for name, method, seed in wanted:
-        if (name, method, seed) in have:
-            continue
-        print(f"{name}, {method}, seed {seed}", flush=True)
-        line = run(name, method, seed, options.work, Told())
-        with open(LINES, "a") as file:
-            file.write(json.dumps(line) + "\n")
-        lines.append(line)
+    asked = [{"model": model, "method": method, "seed": seed} for model, method, seed in wanted]
+    lines = runs(LINES, asked, functools.partial(run, work=options.work))
     if options.table:
         (HERE / "quality.md").write_text(table(lines))
 
