@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.bundle import Bundle, layer_of
 from ..core.verdict import YES, Verdict, no
-from .graph import erase_unread, read_weight, set_weight, unique_name, weight_of
+from .graph import computed_value, erase_unread, read_weight, set_weight, unique_name, weight_of
 from .passes import Context, PassResult, Settings, passes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.fx import GraphModule, Node
 
 READERS = ("conv", "linear", "lstm", "gru", "rnn_", "batch_norm", "embedding", "prelu")
@@ -82,7 +81,7 @@ def fold_computed(graph: GraphModule) -> list[str]:
     made = []
     known: dict[Node, Any] = {}
     for place, node in computed(graph).items():
-        value = _value(node, graph, known).detach().clone().contiguous()
+        value = computed_value(graph, node, known).detach().clone().contiguous()
         name = unique_name(graph, _name(node) or place)
         set_weight(graph, name, torch.nn.Parameter(value))
         node.replace_all_uses_with(read_weight(graph, name, node))
@@ -137,20 +136,6 @@ def _constant(node: Node, graph: GraphModule) -> bool:
         parameter = parameter or (one.op == "get_attr" and isinstance(weight_of(graph, one), torch.nn.Parameter))
         waiting += one.all_input_nodes
     return parameter
-
-
-def _value(node: Node, graph: GraphModule, known: dict[Node, Any]) -> Tensor:
-    import torch
-
-    if node not in known:
-        if node.op == "get_attr":
-            known[node] = weight_of(graph, node)
-        else:
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: _value(n, graph, known))
-            with torch.no_grad():
-                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    value: Tensor = known[node]
-    return value
 
 
 def _name(node: Node) -> str:

@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..core.bundle import layer_of
-from .graph import drop_dead, drop_weight, read_weight, set_weight, unique_name, weight_of
+from .graph import computed_value, drop_dead, drop_weight, read_weight, set_weight, unique_name, weight_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ def fold_constants(graph: GraphModule) -> list[str]:
         weights = [weight_of(graph, s) for s in sources if s.op == "get_attr"]
         if not weights or all(_moves(s) for s in sources if s.op == "call_function"):
             continue
-        value = _value(graph, node, {})
+        value = computed_value(graph, node, {})
         size = value.numel() * value.element_size()
         if size > max(SMALL, GROWTH * sum(w.numel() * w.element_size() for w in weights if w is not None)):
             continue
@@ -94,20 +94,6 @@ def _sources(node: Node) -> dict[Node, None]:
 
 def _moves(node: Node) -> bool:
     return node.target is operator.getitem or str(node.target).split(".")[1] in _MOVES
-
-
-def _value(graph: GraphModule, node: Node, known: dict[Node, Any]) -> Any:
-    import torch
-
-    if node not in known:
-        stored = weight_of(graph, node)
-        if stored is not None:
-            known[node] = stored.detach()
-        else:
-            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: _value(graph, n, known))
-            with torch.no_grad():
-                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
-    return known[node]
 
 
 def _like(value: Tensor, weights: list[Tensor | None]) -> Tensor:

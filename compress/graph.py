@@ -26,6 +26,21 @@ def weight_of(graph: GraphModule, node: object) -> Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
+def computed_value(graph: GraphModule, node: Node, known: dict[Node, Any]) -> Any:
+    """What a node that depends on weights and written numbers alone gives; ``known`` keeps what was computed on the way."""
+    import torch
+
+    if node not in known:
+        stored = weight_of(graph, node)
+        if stored is not None:
+            known[node] = stored.detach()
+        else:
+            args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), lambda n: computed_value(graph, n, known))
+            with torch.no_grad():
+                known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    return known[node]
+
+
 def set_weight(graph: GraphModule, name: str, value: Tensor) -> None:
     """Stores ``value`` under the dotted ``name``, as what it is: a Parameter or a buffer. Missing containers are made."""
     import torch

@@ -21,13 +21,13 @@ def plain_pools(bundle: Bundle) -> Bundle:
     import torch
 
     aten = torch.ops.aten
-    if not any(str(node.target) == POOL for node in bundle.graph.graph.nodes):
+    if not any(has_plain_form(node) for node in bundle.graph.graph.nodes):
         return bundle
     graph = bundle.copy_graph()
     for node in list(graph.graph.nodes):
-        window = _window(node) if str(node.target) == POOL else None
-        if window is None or any(user.args[1] != 0 and user.users for user in node.users):
+        if not has_plain_form(node):
             continue
+        window = _window(node)
         with graph.graph.inserting_before(node):
             if window:
                 plain = graph.graph.call_function(aten.max_pool2d.default, (node.args[0], window))
@@ -42,6 +42,13 @@ def plain_pools(bundle: Bundle) -> Bundle:
     graph.graph.lint()
     graph.recompile()
     return bundle.replace(graph=graph)
+
+
+def has_plain_form(node: Node) -> bool:
+    """Whether a node is such a pooling whose windows are equal and whose places (the second output) are read by nobody."""
+    if str(node.target) != POOL or _window(node) is None:
+        return False
+    return all(user.args[1] == 0 or not user.users for user in node.users)
 
 
 def _window(node: Node) -> list[int] | None:

@@ -148,11 +148,11 @@ def prove(
 
     ``others`` are further answers, at other sizes, that a file with these axes free must give too. InputError where a TFLite file can't.
     """
-    if format != "tflite" or not any(s.free_axes for s in written.signature.inputs):
-        return _prove(written, stage, format, precision, target, bundle, known, others if free_in(written.signature) else ())
     try:
         return _prove(written, stage, format, precision, target, bundle, known, others if free_in(written.signature) else ())
     except (ContractError, ParityError, RuntimeError, ValueError, InputError) as error:
+        if format != "tflite" or not any(s.free_axes for s in written.signature.inputs):
+            raise
         raise no_resize(written.file, written.signature, error) from error
 
 

@@ -85,6 +85,13 @@ def imagine(
     return ArraySamples(x, None, np.arange(len(x)), None, (), f"images made from {teacher.name} ({key})")
 
 
+def blank(teacher: Bundle) -> ArraySamples:
+    """Two samples of the kind that ``imagine`` gives, all zero: to ask whether they could be trained on."""
+    import numpy as np
+
+    return ArraySamples(np.zeros((2, *teacher.samples[0].shape[1:]), np.float32), None, np.arange(2), None)
+
+
 class _Maker:
     """One teacher, ready to be looked at through its BatchNorm layers."""
 

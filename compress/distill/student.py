@@ -8,7 +8,7 @@ from ...core.bundle import Bundle
 from ...core.verdict import Verdict, no
 from ..finetune import Finetune, FinetuneSettings
 from ..passes import Context, PassResult, passes
-from .imagine import ImagineSettings, check_imagine, imagine
+from .imagine import ImagineSettings, blank, check_imagine, imagine
 
 
 class DistillSettings(FinetuneSettings, frozen=True, kw_only=True):
@@ -44,8 +44,7 @@ class Distill(Finetune):
             verdict = check_imagine(context.teacher)
             if not verdict:
                 return verdict
-            few = ImagineSettings(images=2, steps=1)
-            context = dataclasses.replace(context, train=imagine(context.teacher, few))
+            context = dataclasses.replace(context, train=blank(context.teacher))
         return super().requires(bundle, context)
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:

@@ -7,7 +7,6 @@ multiply-accumulates alone often are not faster: three small layers read and wri
 
 from __future__ import annotations
 
-import fnmatch
 from typing import TYPE_CHECKING, Any
 
 from ...core.bundle import Bundle
@@ -16,7 +15,7 @@ from ...core.errors import RecipeError
 from ...core.verdict import YES, Verdict, no
 from ..computed import refuse_computed
 from ..passes import Context, PassResult, Settings, passes
-from ..prune.trace import prefixes
+from ..prune.trace import named_by
 from .layers import KINDS, Candidate, Factorised, alone, candidates, put
 
 if TYPE_CHECKING:
@@ -121,11 +120,11 @@ def _chosen(bundle: Bundle, protect: tuple[str, ...]) -> list[Candidate]:
     found = candidates(bundle)
     names = {name for name, _ in bundle.graph.named_parameters()}
     for pattern in protect:
-        if not any(fnmatch.fnmatchcase(p, pattern) for name in names for p in prefixes(name)):
+        if not any(named_by(name, [pattern]) for name in names):
             raise RecipeError(
                 f"factorise: protect names '{pattern}', which is no layer with weights; candidates: {[c.name for c in found]}"
             )
-    return [c for c in found if not any(fnmatch.fnmatchcase(p, pattern) for p in prefixes(c.name) for pattern in protect)]
+    return [c for c in found if not named_by(c.name, protect)]
 
 
 def _forms(layer: Candidate, energy: float, step: int) -> list[Factorised]:

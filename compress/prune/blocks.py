@@ -96,6 +96,9 @@ class DropBlocks:
         settings = self.settings
         inputs, target = _images(context, settings.images)
         task = context.task if settings.score == "loss" else None
+        if task is not None and target is None:
+            raise RecipeError("drop-blocks: score 'loss' needs labels, and the training data has none; take 'cosine'")
+        reference = _run(bundle.graph, inputs)
         whole = macs(bundle)
         graph, left = bundle.copy_graph(), whole
         gone: list[dict[str, Any]] = []
@@ -105,7 +108,8 @@ class DropBlocks:
             if not known:
                 why = "no block is left that could go"
                 break
-            reference = (bundle.graph, graph)[task is not None]
+            if task is not None and gone:
+                reference = _run(graph, inputs)
             scores = score_blocks(graph, known, inputs, settings.score, reference, task, target, context)
             best = min(range(len(known)), key=scores.__getitem__)
             if settings.most_change is not None and scores[best] > settings.most_change:
@@ -165,26 +169,25 @@ def score_blocks(
     blocks: list[Block],
     inputs: tuple[Tensor, ...],
     score: str,
-    reference: GraphModule,
+    reference: tuple[Tensor, ...],
     task: Task | None,
     target: Tensor | None,
     context: Context,
 ) -> list[float]:
-    """What the absence of each block does, as the module's head says."""
+    """What the absence of each block does to the outputs ``reference``, as the module's head says."""
     import torch
 
     found = []
     with torch.no_grad():
-        whole = _run(reference, inputs)
+        loss = 0.0 if task is None or target is None else float(task.loss(reference, target))
         for number, block in enumerate(blocks):
             outputs = _run(without(graph, block), inputs)
             if score == "loss":
                 assert task is not None
-                if target is None:
-                    raise RecipeError("drop-blocks: score 'loss' needs labels, and the training data has none; take 'cosine'")
-                found.append(float(task.loss(outputs, target)) - float(task.loss(whole, target)))
+                assert target is not None
+                found.append(float(task.loss(outputs, target)) - loss)
             else:
-                a, b = (torch.cat([o.float().flatten(1) for o in side], 1).double() for side in (whole, outputs))
+                a, b = (torch.cat([o.float().flatten(1) for o in side], 1).double() for side in (reference, outputs))
                 if score == "cosine":
                     found.append(float(1 - torch.cosine_similarity(a, b, dim=1).mean()))
                 else:
@@ -197,7 +200,8 @@ def _run(graph: GraphModule, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The outputs for all samples, ``CHUNK`` at a time."""
     import torch
 
-    parts = [flatten_outputs(graph(*chunk)) for chunk in zip(*(x.split(CHUNK) for x in inputs), strict=True)]
+    with torch.no_grad():
+        parts = [flatten_outputs(graph(*chunk)) for chunk in zip(*(x.split(CHUNK) for x in inputs), strict=True)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
 
@@ -249,12 +253,9 @@ def _name(inside: frozenset[Node]) -> str:
 
 
 def _held(block: Block, protect: tuple[str, ...]) -> bool:
-    import fnmatch
+    from .trace import named_by
 
-    from .trace import prefixes
-
-    paths = {p for n in block.inside if layer_of(n) for p in prefixes(layer_of(n))}
-    return any(fnmatch.fnmatchcase(path, pattern) for path in paths for pattern in protect)
+    return any(named_by(layer_of(n), protect) for n in block.inside if layer_of(n))
 
 
 def _shape(node: Node) -> tuple[str, ...] | None:

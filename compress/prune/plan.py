@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -23,7 +22,7 @@ from .importance.evidence import gather
 from .index import covering
 from .price import Price
 from .surgery import tensor_of
-from .trace import couple, prefixes
+from .trace import couple, named_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,11 +165,11 @@ def shares_of(groups: Sequence[Group], coupling: Coupling, limits: Mapping[str, 
     for number, group in enumerate(groups):
         for name in {m.name for m in group.members if m.role in ("out", "other")} or {m.name for m in group.members}:
             for layer, share in limits.items():
-                if any(fnmatch.fnmatchcase(prefix, layer) for prefix in prefixes(name)):
+                if named_by(name, [layer]):
                     hit.add(layer)
                     shares[number] = min(shares[number], share)
     for layer in limits:
-        if layer not in hit and not any(fnmatch.fnmatchcase(p, layer) for name in coupling.same for p in prefixes(name)):
+        if layer not in hit and not any(named_by(name, [layer]) for name in coupling.same):
             known = ", ".join(dict.fromkeys(group.name for group in groups))
             raise RecipeError(f"prune: limits names '{layer}', which is no layer with weights; layers that can be pruned: {known}")
     return tuple(shares)

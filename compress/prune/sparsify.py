@@ -12,7 +12,6 @@ through "finetune", "distill" and "qat" (training/rider.py). Prune channels befo
 
 from __future__ import annotations
 
-import fnmatch
 import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +23,7 @@ from ..computed import refuse_computed
 from ..passes import Context, PassResult, Settings, passes
 from .ops import arguments, op_name
 from .surgery import tensor_of
-from .trace import prefixes
+from .trace import named_by
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,9 +171,9 @@ def largest(weights: dict[str, Tensor], share: float, *, together: bool) -> dict
 def protected(name: str, patterns: Sequence[str], graph: GraphModule) -> bool:
     """Whether a layer is named. Raises RecipeError where a pattern names nothing in the graph."""
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(p, pattern) for other in graph.state_dict() for p in prefixes(other)):
+        if not any(named_by(other, [pattern]) for other in graph.state_dict()):
             raise RecipeError(f"sparsify: protect names '{pattern}', which is no layer with weights; see the names with 'packlight export'")
-    return any(fnmatch.fnmatchcase(p, pattern) for pattern in patterns for p in prefixes(name))
+    return named_by(name, patterns)
 
 
 def deflated(graph: GraphModule) -> int:

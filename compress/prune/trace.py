@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -119,13 +119,19 @@ def _protect(c: Coupler, layers: Sequence[str]) -> None:
     owners = {name.rpartition(".")[0] for name in c.same}
     known = {".".join(o.split(".")[:i]) for o in owners for i in range(1, len(o.split(".")) + 1)} - {""}
     for layer in layers:
-        hit = [name for name in c.same if any(fnmatch.fnmatchcase(p, layer) for p in prefixes(name))]
+        hit = [name for name in c.same if named_by(name, [layer])]
         if not hit:
             told = ", ".join(sorted(known)[:20])
             raise RecipeError(f"prune: protect names '{layer}', which is no layer with weights; there are: {told}")
         for name in hit:
             for field in c.weights[c.same[name]]:
                 c.keep(field.ids, f"protected by name ({layer})")
+
+
+def named_by(name: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the ``patterns`` (paths in the model, ``*`` matches) is a weight's ``name`` or a layer that holds it."""
+    paths = prefixes(name)
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns for path in paths)
 
 
 def prefixes(name: str) -> list[str]:

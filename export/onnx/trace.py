@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import io
 import logging
-import operator
 import re
 import warnings
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from ...core.bundle import layer_of, unsupported
 from ...core.errors import ModelError, UnsupportedOpError, require
 from ...core.pt2 import first_line
 from ...core.recurrent import free_steps
+from ..pooled import has_plain_form, plain_pools
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -35,7 +35,7 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     """
     torch_onnx = require("torch.onnx", "onnx")
     require("onnxscript", "onnx")
-    program = _global_maxima(bundle).export(batch)
+    program = plain_pools(bundle).export(batch)
     try:
         with quiet(), free_steps():
             exported = torch_onnx.export(
@@ -53,37 +53,6 @@ def trace(bundle: Bundle, batch: int | None, opset: int) -> ir.Model:
     model: ir.Model = exported.model
     _keep_apart(model)
     return model
-
-
-def _global_maxima(bundle: Bundle) -> Bundle:
-    """``adaptive_max_pool2d`` to one pixel, for which torch.onnx has no translation, is the maximum over height and width."""
-    import torch
-
-    if not any(_is_global_maximum(n) for n in bundle.graph.graph.nodes):
-        return bundle
-    graph = bundle.copy_graph()
-    for node in [n for n in graph.graph.nodes if _is_global_maximum(n)]:
-        for value in list(node.users):
-            if value.args[1] != 0:
-                graph.graph.erase_node(value)
-                continue
-            with graph.graph.inserting_before(value):
-                fresh = graph.graph.call_function(torch.ops.aten.amax.default, (node.args[0], [-2, -1], True))
-            fresh.meta.update({k: v for k, v in value.meta.items() if k in ("val", "nn_module_stack", "source_fn_stack")})
-            value.replace_all_uses_with(fresh)
-            graph.graph.erase_node(value)
-        graph.graph.erase_node(node)
-    graph.recompile()
-    return bundle.replace(graph=graph)
-
-
-def _is_global_maximum(node: Any) -> bool:
-    """Its places (the second output) are read by nobody."""
-    return (
-        str(node.target) == "aten.adaptive_max_pool2d.default"
-        and list(node.args[1]) == [1, 1]
-        and all(user.target is operator.getitem and (user.args[1] == 0 or not user.users) for user in node.users)
-    )
 
 
 def _keep_apart(model: ir.Model) -> None:
@@ -106,7 +75,7 @@ def untranslatable(bundle: Bundle, opset: int) -> UnsupportedOpError | None:
     for node in bundle.graph.graph.nodes:
         if node.op != "call_function" or not isinstance(node.target, torch._ops.OpOverload):
             continue
-        if _is_global_maximum(node) or registry.is_registered(node.target) or node.target in table or _composite(node.target):
+        if has_plain_form(node) or registry.is_registered(node.target) or node.target in table or _composite(node.target):
             continue
         if node.target._schema.is_mutable:  # torch.onnx makes in-place operators functional before it translates
             continue

@@ -29,10 +29,10 @@ RISES = 100
 TINY = 1e-12
 
 
-class GroupLasso:
-    """A ``training.rider.Rider``; the unit of ``strength`` is loss per norm."""
+class _Penalty:
+    """A ``training.rider.Rider`` that presses on units and leaves the weights to the optimizer."""
 
-    name = "group-lasso"
+    name: str
 
     def __init__(self, units: Units, strength: float, until: float) -> None:
         self.units, self.strength, self.until = units, strength, until
@@ -42,6 +42,15 @@ class GroupLasso:
 
     def board(self, graph: GraphModule) -> None:
         self.units.board(graph)
+
+    def after_step(self) -> None:
+        return
+
+
+class GroupLasso(_Penalty):
+    """The unit of ``strength`` is loss per norm."""
+
+    name = "group-lasso"
 
     def before_step(self, progress: float) -> Tensor:
         norms = self.units.norms()
@@ -49,23 +58,11 @@ class GroupLasso:
         self.units.pull((weights / norms.clamp(min=TINY)) * (norms > TINY))
         return (weights * norms).sum()
 
-    def after_step(self) -> None:
-        return
 
-
-class Growing:
-    """A ``training.rider.Rider``; ``strength`` is the ceiling of what acts like weight decay."""
+class Growing(_Penalty):
+    """``strength`` is the ceiling of what acts like weight decay."""
 
     name = "growing"
-
-    def __init__(self, units: Units, strength: float, until: float) -> None:
-        self.units, self.strength, self.until = units, strength, until
-
-    def about(self) -> list[Any]:
-        return [self.name, self.units.count, self.strength, self.until]
-
-    def board(self, graph: GraphModule) -> None:
-        self.units.board(graph)
 
     def before_step(self, progress: float) -> Tensor:
         import torch
@@ -73,9 +70,6 @@ class Growing:
         strength = self.strength * math.floor(RISES * rise(progress, self.until)) / RISES
         self.units.pull(torch.full_like(self.units.sizes, strength))
         return 0.5 * strength * self.units.norms().pow(2).sum()
-
-    def after_step(self) -> None:
-        return
 
 
 def rise(progress: float, until: float) -> float:
