@@ -106,13 +106,14 @@ def test_dynamic_in_an_integer_file(name: str, emit: Callable[..., Any], every_w
     from packlight.compress.passes import Context, run_passes
     from packlight.compress.recipe import make_pass
     from packlight.targets.load import load_target
+    from packlight.tasks.data.arrays import array_samples
 
     torch.manual_seed(0)
     module = Video(RECURRENT[name]).eval()
     module(torch.randn(1, 1, 6, 8))
     data = torch.randn(8, 1, 6, 8)
     bundle = Bundle.capture(module, (data[:1],), free_batch=False)
-    context = Context(target=load_target("x86-64-avx2"), calib=Rows(data.numpy()), seed=0)
+    context = Context(target=load_target("x86-64-avx2"), calib=array_samples(data.numpy(), None, None), seed=0)
     quantized = run_passes(bundle, [make_pass("quantize", {})], context)
     path, written = emit(quantized, precision="int8")
     assert written.ops.file["FULLY_CONNECTED"] > 8
@@ -129,25 +130,6 @@ def test_dynamic_in_an_integer_file(name: str, emit: Callable[..., Any], every_w
     for way, (got,) in every_way(path, written.signature, (data[:1],)).items():
         found = sqnr_db(want, got)
         assert found is None or found > 30, way  # None: equal
-
-
-class Rows:
-    """Unlabelled arrays as Samples."""
-
-    classes: tuple[str, ...] = ()
-    source = "random"
-
-    def __init__(self, x: Any) -> None:
-        self.x = x
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def batch(self, indices: Any) -> Any:
-        return (self.x[list(indices)],), None
-
-    def raw(self, index: int) -> None:
-        return None
 
 
 def test_xnnpack_takes_all_of_an_unrolled_layer(emit: Callable[..., Any]) -> None:
