@@ -139,6 +139,7 @@ def quantize(**options: Any) -> None:
 @click.option("--temperature", type=float, metavar="T", help="Of the softened teacher.")
 @click.option("--alpha", type=float, metavar="A", help="Weight of the teacher against the labels, 0 to 1.")
 @click.option("--imagine", type=click.IntRange(1), metavar="N", help="Learn from N images made from the teacher's BatchNorm.")
+@o.judge
 @WORK
 @o.seed
 @o.output
@@ -208,6 +209,7 @@ def _run(
         work=options.get("work"),
     )
     layers: tuple[Any, ...] = ()
+    metric: Any = None
     seen = [bundle]
     with Console(options["verbose"]) as console, contextlib.ExitStack() as stack:
         context = dataclasses.replace(context, progress=console)
@@ -221,6 +223,10 @@ def _run(
             from ..search.sensitivity import write_scan
 
             write_scan(after, options["scan"], force=options["force"])
+        if options.get("judge") and splits is not None and (test := splits.test or splits.val) is not None:
+            from ..tasks.evaluate import score_of
+
+            metric = score_of(after, test, load_task(options["task"], bundle.labels, options["judge"]), teacher)
         if options.get("blame"):
             from ..search.repair import blamed
 
@@ -232,6 +238,8 @@ def _run(
         "parameters": [bundle.parameters(), after.parameters()],
         "history": [{"name": s.name, "settings": s.settings, "changes": s.changes} for s in after.history],
     }
+    if metric is not None:
+        figures["metric"] = msgspec.to_builtins(metric)
     if options.get("blame"):
         figures["blame"] = [msgspec.to_builtins(b) for b in layers]
     if options["as_json"]:
@@ -246,6 +254,8 @@ def _run(
         from ..search.sensitivity import table as scanned
 
         click.echo(scanned(scan_of(after)), nl=False)
+    if metric is not None:
+        click.echo(f"{metric.name} {metric.value:.4g}{metric.unit and ' ' + metric.unit} of {metric.n:,}: {_told(metric.more)}")
     if layers:
         from ..compress.quantize.blame import table
 

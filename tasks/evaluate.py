@@ -12,6 +12,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..core.bundle import Bundle
+    from ..core.report import Metric
+    from .task import Task
+
+
+def score_of(bundle: Bundle, samples: Samples, task: Task, teacher: Bundle | None = None) -> Metric | None:
+    """The metric of the graph on all samples; None where they are unlabelled. Where a task's truth is the model, that is ``teacher``."""
+    outputs, target = outputs_of(bundle, samples)
+    if task.truth == "model" and teacher is not None:
+        target = outputs_of(teacher, samples)[0][0]
+    return None if target is None else task.score(outputs, target)
 
 
 def outputs_of(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.report import Metric
 from ..core.verdict import Verdict, no
-from .images import as_shown, check_range, checked, image_figures, inputs_fit, to_uint8
+from .images import as_shown, check_range, checked, image_figures, inputs_fit, looks, means_of, to_uint8
 from .measures.mean import mean_interval
 from .restoration import CHARBONNIER
 from .task import Given, TaskSettings, Truth, tasks
@@ -71,24 +71,26 @@ class Generation:
         return self.loss(outputs, teacher[0])
 
     def score(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> Metric:
-        """Mean PSNR with Student's 95 % interval over latents; ``more``: ssim, and with a judge its Frechet distance (indicative)."""
+        """Mean PSNR with Student's 95 % interval over latents; ``more``: ssim, and with a judge its distances (indicative)."""
         figures = self.figures(outputs, target)
         own = figures[self.metric]
-        more: dict[str, Any] = {name: float(values.mean()) for name, values in figures.items() if name != self.metric}
+        more: dict[str, Any] = means_of(figures, self.metric, self.judge)
         more |= {"bits": self.settings.bits, "data_range": 1.0, "least": float(own.min())}
-        if self.judge is not None:
-            more["frechet"] = self.judge.distance([as_shown(x, self.settings.low, self.settings.high, 0) for x in outputs[0]])
-            more["frechet_of"] = f"{self.judge.told}, {len(own)} images; indicative, not FID"
+        real = self.judge.real if self.judge is not None else None
+        if real is not None:
+            more["frechet"] = real.distance([as_shown(x, self.settings.low, self.settings.high, 0) for x in outputs[0]])
+            more["frechet_of"] = f"{real.told}, {len(own)} images; indicative, not FID"
         return Metric(name=self.metric, value=float(own.mean()), n=len(own), ci95=mean_interval(own), unit=self.unit, more=more)
 
     def per_sample(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> NDArray[Any]:
         return self.figures(outputs, target)[self.metric]
 
     def figures(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """psnr in dB and ssim of each image against the uncompressed generator's; equal images count 100 dB."""
+        """psnr in dB, ssim and, with a judge of pairs, perceptual of each image against the uncompressed generator's."""
         images, truths = checked(outputs, target, "generation")
         s = self.settings
-        return image_figures(*([as_shown(x, s.low, s.high, s.bits) for x in side] for side in (images, truths)))
+        shown = [[as_shown(x, s.low, s.high, s.bits) for x in side] for side in (images, truths)]
+        return image_figures(*shown) | looks(self.judge, *shown)
 
     def answers(self, outputs: Sequence[NDArray[Any]]) -> None:
         return None

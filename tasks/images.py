@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..core.errors import DataError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..core.tensor import Signature
+    from .judge import Judge
     from .samples import Samples
 
 Channel = Literal["all", "y"]
@@ -58,6 +59,22 @@ def image_figures(images: Sequence[NDArray[Any]], truths: Sequence[NDArray[Any]]
     if all(s is not None for s in similar):
         out["ssim"] = np.asarray(similar, np.float64)
     return out
+
+
+def looks(judge: Judge | None, images: Sequence[NDArray[Any]], truths: Sequence[NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """``perceptual``: the judge's distance of each pair of images in [0, 1], with its sign turned: higher is better. Empty without one."""
+    if judge is None or judge.pairs is None:
+        return {}
+    return {"perceptual": -judge.pairs.distances(images, truths)}
+
+
+def means_of(figures: Mapping[str, NDArray[Any]], metric: str, judge: Judge | None) -> dict[str, Any]:
+    """The means of all figures but the ``metric``, for a metric's ``more``; the perceptual distance with its own sign, and whose it is."""
+    told: dict[str, Any] = {name: float(values.mean()) for name, values in figures.items() if name not in (metric, "perceptual")}
+    if "perceptual" in figures and judge is not None and judge.pairs is not None:
+        told["perceptual"] = float(-figures["perceptual"].mean())
+        told["perceptual_of"] = f"{judge.pairs.told}; lower is better, not LPIPS"
+    return told
 
 
 def to_uint8(image: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,12 +1,18 @@
-"""A classifier that looks at generated images: its features of real ones and of generated ones are compared.
+"""A network that looks at images: at generated ones beside real ones as sets, and at pairs of images one by one.
 
 A TOML file describes it; paths are relative to it::
 
-    model = "digit_gan.py:judge"               # a factory of a torch module
+    model = "digit_gan.py:judge"               # a factory of a torch module; with layers alone, any model that packlight loads
     weights = "digit-judge.safetensors"
-    features = "features"                      # a method of the module that gives (N, F), or "" for what it returns
     size = [32, 32]                            # images are resized to that, bilinear, values in [0, 1]
-    data = "../data/mnist"                     # the real images: its test split
+
+    data = "../data/mnist"                     # real images, its test split: the Frechet distance of generated ones to them
+    features = "features"                      # for it: a method of the module that gives (N, F), or "" for what it returns
+
+    layers = ["convnet.relu1", "convnet.relu3"]  # the perceptual distance of pairs (perceptual.py); ["auto"]: each resolution's end
+    channels = 1                               # for it: what a model in Python reads
+    mean = [0.1307]                            # for it: images are normalised so
+    std = [0.3081]
 """
 
 from __future__ import annotations
@@ -14,13 +20,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from ..core.errors import DataError, InputError, ModelError
 from ..core.source import user_object
 from .measures.frechet import frechet_distance
+from .perceptual import Perceptual, load_perceptual
 from .samples import batches
 
 if TYPE_CHECKING:
@@ -33,15 +40,20 @@ class JudgeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """What the TOML file says."""
 
     model: str
-    data: str
+    data: str | None = None
     weights: str | None = None
     features: str = ""
     size: tuple[int, int] | None = None
+    layers: tuple[str, ...] = ()
+    channels: Annotated[int, msgspec.Meta(ge=1)] = 3
+    mean: tuple[float, ...] = ()
+    std: tuple[Annotated[float, msgspec.Meta(gt=0)], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
-    """``features`` maps images (N, C, H, W) in [0, 1], float32, to (N, F); ``real`` are those of the real images."""
+class Known:
+    """Real images to compare with. ``features`` maps images (N, C, H, W) in [0, 1], float32, to (N, F); ``real`` are those of the real
+    images."""
 
     features: Callable[[NDArray[Any]], NDArray[Any]]
     real: NDArray[Any]
@@ -55,25 +67,51 @@ class Judge:
         return frechet_distance(np.concatenate(found), self.real)
 
 
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """``real``: how far generated images are from real ones; ``pairs``: how far an image is from the one it should be. None: not asked."""
+
+    real: Known | None = None
+    pairs: Perceptual | None = None
+
+
 def load_judge(file: Path) -> Judge:
-    """Loads the classifier and takes the features of the real images; what is wrong with the file raises InputError."""
-    import numpy as np
-
-    from .data.load import load_data
-
+    """Loads the network and takes the features of the real images; what is wrong with the file raises InputError."""
     if not file.is_file():
         raise InputError(f"judge file '{file}' does not exist")
     try:
         spec = msgspec.toml.decode(file.read_bytes(), type=JudgeFile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(f"judge file '{file}': {error}") from error
+    if spec.data is None and not spec.layers:
+        raise InputError(f"judge file '{file}' asks for nothing; give data = (real images) or layers = (pairs of images)")
+    return Judge(_known(spec, file), _pairs(spec, file))
+
+
+def _known(spec: JudgeFile, file: Path) -> Known | None:
+    import numpy as np
+
+    from .data.load import load_data
+
+    if spec.data is None:
+        return None
     features = _features(spec, file)
     real = load_data(str(_beside(file, spec.data))).test
     if real is None or not len(real):
         raise DataError(f"judge file '{file}': '{spec.data}' has no test split of real images")
     found = [features(inputs[0]) for inputs, _ in batches(real, ROWS)]
     told = f"features of '{spec.model}' against {len(real):,} images of '{spec.data}'"
-    return Judge(features, np.concatenate(found), told)
+    return Known(features, np.concatenate(found), told)
+
+
+def _pairs(spec: JudgeFile, file: Path) -> Perceptual | None:
+    if not spec.layers:
+        return None
+    place, colon, name = spec.model.rpartition(":")
+    source = bool(colon) and not place.endswith(".py")  # package.module:factory
+    model = spec.model if source else f"{_beside(file, place)}:{name}" if colon else str(_beside(file, spec.model))
+    weights = None if spec.weights is None else _beside(file, spec.weights)
+    return load_perceptual(model, weights=weights, layers=spec.layers, size=spec.size, channels=spec.channels, mean=spec.mean, std=spec.std)
 
 
 def _features(spec: JudgeFile, file: Path) -> Callable[[NDArray[Any]], NDArray[Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..core.errors import DataError
 from ..core.report import Metric
 from ..core.verdict import YES, Verdict, no
-from .images import Channel, as_shown, check_range, checked, compared, image_figures, inputs_fit, to_uint8
+from .images import Channel, as_shown, check_range, checked, compared, image_figures, inputs_fit, looks, means_of, to_uint8
 from .measures.mean import mean_interval
 from .task import Given, TaskSettings, Truth, tasks
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..core.tensor import Signature
+    from .judge import Judge
     from .samples import Samples
 
 CHARBONNIER = 1e-3
@@ -55,6 +56,7 @@ class Restoration:
 
     def __init__(self, settings: RestorationSettings, given: Given) -> None:
         self.settings, self.name = settings, given.name
+        self.judge: Judge | None = given.judge
         self.metric: str = settings.metric
         self.unit = "dB" if settings.metric == "psnr" else ""
 
@@ -92,10 +94,10 @@ class Restoration:
         return self._distance(outputs[0], teacher[0])
 
     def score(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> Metric:
-        """The mean with Student's 95 % interval over images; ``more``: the mean of the other figure, and how it was taken."""
+        """The mean with Student's 95 % interval over images; ``more``: the means of the other figures, and how they were taken."""
         figures = self.figures(outputs, target)
         own = figures[self.metric]
-        means = {name: float(values.mean()) for name, values in figures.items() if name != self.metric}
+        means = means_of(figures, self.metric, self.judge)
         s = self.settings
         told = {"channel": s.channel, "shave": s.shave, "bits": s.bits, "data_range": 1.0}
         return Metric(
@@ -111,7 +113,8 @@ class Restoration:
         return self.figures(outputs, target)[self.metric]
 
     def figures(self, outputs: Sequence[NDArray[Any]], target: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """psnr in dB and ssim of each image (ssim only where every image has 11 pixels a side)."""
+        """psnr in dB and ssim of each image (ssim only where every image has 11 pixels a side); perceptual with a judge of pairs, which
+        sees all channels."""
         images, truths = checked(outputs, target, "restoration")
         s = self.settings
         if any(min(t.shape[-2:]) <= 2 * s.shave for t in truths):
@@ -120,6 +123,9 @@ class Restoration:
         figures = image_figures(shown, [compared(t, s.channel, s.shave) for t in truths])
         if self.metric not in figures:
             raise DataError("restoration: ssim needs images of 11 pixels a side or more; score by psnr")
+        if self.judge is not None:
+            both = [[as_shown(x, s.low, s.high, s.bits) for x in images], list(truths)]
+            figures |= looks(self.judge, *([compared(x, "all", s.shave) for x in side] for side in both))
         return dict(sorted(figures.items(), key=lambda f: f[0] != self.metric))
 
     def answers(self, outputs: Sequence[NDArray[Any]]) -> None:

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 
 from packlight.compress.distill.loss import hints, logit_losses
-from packlight.compress.distill.pairs import named, pair, stages
+from packlight.compress.distill.pairs import named, pair
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import load_passes, make_pass, read_recipe
 from packlight.core.bundle import Bundle
 from packlight.core.errors import RecipeError
+from packlight.core.stages import stages
 from packlight.tasks.data.load import splits_of
 from packlight.tasks.load import load_task
 from packlight.tasks.samples import Splits
