@@ -16,11 +16,12 @@ import msgspec
 from ..core.artifact import Ops
 from ..core.errors import ContractError, require
 from ..core.pt2 import first_line
+from ..core.rows import rounded_rows
 from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
 from .onnx.exporter import OnnxExporter, build, fits, left_notes, serialize
 from .pictures import can_take, put_inside
-from .recurrent import recurrent_road, rounded_rows
+from .recurrent import is_thin, recurrent_road, weight_max
 from .there import runs_there
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class OpenVinoExporter:
             raise ContractError(f"OpenVINO can't read the ONNX model of '{bundle.name}': {first_line(error)}") from error
         simplify(network, integer=options.precision == "int8")
         if options.precision == "int8" and recurrent_road(bundle, self.name) != "float":
-            notes = (*notes, *thin_recurrent(network))
+            notes = (*notes, *thin_recurrent(network, weight_max(bundle)))
         if options.pictures:
             assert bundle.preprocess is not None
             network, signature = put_inside(network, signature, bundle.preprocess, options.pictures)
@@ -114,8 +115,8 @@ def simplify(network: Any, integer: bool) -> None:
     _share_constants(network)
 
 
-def thin_recurrent(network: Any) -> tuple[str, ...]:
-    """int8 matrices, one scale a row, for LSTM, GRU and RNN sequences: the CPU plugin makes them float when it compiles."""
+def thin_recurrent(network: Any, most: int) -> tuple[str, ...]:
+    """int8 matrices within +-``most``, one scale a row, for LSTM, GRU and RNN sequences; the CPU plugin makes them float again."""
     import numpy as np
 
     ops: Any = require("openvino.opset13", "openvino")
@@ -130,9 +131,10 @@ def thin_recurrent(network: Any) -> tuple[str, ...]:
                 or len(matrix.shape) != 3
                 or matrix.data.dtype != np.float32
                 or matrix.data.size < LARGE
+                or not is_thin(matrix.data, most)
             ):
                 continue
-            stored, scale = rounded_rows(np.array(matrix.data))
+            stored, scale = rounded_rows(np.array(matrix.data), most)
             whole = ops.convert(ops.convert(ops.constant(stored), "i32"), "f32")  # by i32: i8 to f32 would be kept as a dequantizing
             real = ops.multiply(whole, ops.constant(scale))
             value.replace_source_output(real.output(0))

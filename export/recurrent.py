@@ -5,12 +5,15 @@ weights   int8 matrices, one scale a gate's unit, made float when the file is lo
 dynamic   int8 matrices, and what they are multiplied with is quantized at each step (where the runtime has no kernel: weights)
 
 Nothing is calibrated for any of these: what a step reads is quantized over its own range. The target's scheme says which road pays in
-which format (benchmarks/quantize/recurrent.md).
+which format (benchmarks/quantize/recurrent.md). Quantization has put the matrices on their grid in the graph already
+(``compress.quantize.recurrent``); a matrix that is not on it is of a layer that was to stay float.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from ..core.rows import SMALL, on_grid
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,10 +32,6 @@ def weight_max(bundle: Bundle) -> int:
     return int((bundle.quantized or {}).get("scheme", {}).get("weight_max", 127))
 
 
-def rounded_rows(data: NDArray[Any], most: int = 127) -> tuple[NDArray[Any], NDArray[Any]]:
-    """int8 clip(round(w / scale)) and float32 scale = max |w| / most over the last axis, kept as one of size one."""
-    import numpy as np
-
-    largest = np.maximum(np.abs(data).max(axis=-1, keepdims=True), 1e-12).astype(np.float32)
-    scale = (largest / np.float32(most)).astype(np.float32)
-    return np.clip(np.rint(data / scale), -most, most).astype(np.int8), scale
+def is_thin(data: NDArray[Any], most: int) -> bool:
+    """Whether a matrix was quantized in the graph, so that its int8 form says the same."""
+    return data.size >= SMALL and on_grid(data, most)

@@ -99,24 +99,24 @@ def quantized(folded: Callable[[str], Bundle]) -> Callable[[str], Bundle]:
     return functools.cache(lambda name: quantize(folded(name), ZOO[name].input(16, seed=5).numpy()))
 
 
-def quantize(bundle: Bundle, *inputs: NDArray[Any]) -> Bundle:
-    """The bundle in int8 for x86-64 with AVX2 only, calibrated on ``inputs``."""
+def quantize(bundle: Bundle, *inputs: NDArray[Any], **settings: Any) -> Bundle:
+    """The bundle in int8 for x86-64 with AVX2 only, calibrated on ``inputs``; other settings of the pass as given."""
     from packlight.compress.passes import Context, run_passes
     from packlight.compress.recipe import make_pass
     from packlight.targets.load import load_target
 
     context = Context(target=load_target("x86-64-avx2"), calib=Rows(*inputs))
-    return run_passes(bundle, [make_pass("quantize", {"calibrator": "minmax"})], context)
+    return run_passes(bundle, [make_pass("quantize", {"calibrator": "minmax", **settings})], context)
 
 
 @pytest.fixture(scope="session")
 def in_int8() -> Callable[..., Bundle]:
-    """``in_int8(module, *inputs)``: a module in inference mode as an int8 bundle, and its float one."""
+    """``in_int8(module, *inputs, **settings of the pass)``: a module in inference mode as an int8 bundle, and its float one."""
     from packlight.core.bundle import Bundle
 
-    def make(module: torch.nn.Module, *inputs: torch.Tensor) -> tuple[Bundle, Bundle]:
+    def make(module: torch.nn.Module, *inputs: torch.Tensor, **settings: Any) -> tuple[Bundle, Bundle]:
         bundle = Bundle.capture(module.eval(), tuple(x[:2] for x in inputs))
-        return quantize(bundle, *(x.numpy() for x in inputs)), bundle
+        return quantize(bundle, *(x.numpy() for x in inputs), **settings), bundle
 
     return make
 

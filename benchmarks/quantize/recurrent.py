@@ -73,8 +73,7 @@ def measure(case: str, folder: Path, words: int) -> dict[str, Any]:
         for road in ("fp32", "float recurrent", "int8"):
             bundle, precision = (floating, "fp32") if road == "fp32" else (quantized, "int8")
             if road == "float recurrent":
-                scheme = {**quantized.quantized["scheme"], "recurrent": {}}
-                bundle = quantized.replace(quantized={**quantized.quantized, "scheme": scheme})
+                bundle = floated(quantized, floating)
             place = folder / road.replace(" ", "-")
             place.mkdir(parents=True, exist_ok=True)
             written = exporter(format, "").write(bundle, place, Options(precision=precision), target)
@@ -104,6 +103,16 @@ def measure(case: str, folder: Path, words: int) -> dict[str, Any]:
         each = [float(np.median(np.asarray(one[f"packlight {name}"]) / np.asarray(one[base]))) for one in launches]
         line["time"] = [float(np.median(each)), min(each), max(each)]
     return rows
+
+
+def floated(quantized: Any, floating: Any) -> Any:
+    """The quantized bundle with the matrices of the float one in its recurrent layers."""
+    graph, held = quantized.copy_graph(), floating.graph.state_dict()
+    for name, value in graph.state_dict().items():
+        if "weight_ih" in name or "weight_hh" in name:
+            value.copy_(held[name])
+    scheme = {**quantized.quantized["scheme"], "recurrent": {}}
+    return quantized.replace(graph=graph, quantized={**quantized.quantized, "scheme": scheme})
 
 
 def load(case: str, folder: Path, words: int) -> tuple[Any, Any, tuple[Any, ...], Any]:

@@ -25,7 +25,7 @@ from .ops.role import Kind, Role, is_constant, is_real, name_of, rule_for
 if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
-_RECURRENT_OPS = ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
+RECURRENT_OPS = ("aten.lstm.input", "aten.gru.input", "aten.rnn_tanh.input", "aten.rnn_relu.input")
 _RECURRENT = "recurrent layers have no static integer kernel that every runtime shares"
 _FILLS = ("aten.zeros.default", "aten.ones.default", "aten.full.default", "aten.new_zeros.default", "aten.zeros_like.default")
 """Operators that make a constant: it is quantized without a loss."""
@@ -91,7 +91,7 @@ def _roles(graph: GraphModule, keep_float: Sequence[str]) -> tuple[dict[Node, Ro
         rule = rule_for(node)
         if rule is None:
             if _computes(node):
-                floats[node] = _RECURRENT if name_of(node) in _RECURRENT_OPS else "no integer kernel for it is known in every runtime"
+                floats[node] = _RECURRENT if name_of(node) in RECURRENT_OPS else "no integer kernel for it is known in every runtime"
             continue
         if not is_real(node):
             continue

@@ -17,6 +17,7 @@ from .calibrate.sufficiency import Sufficiency
 from .lower import lower
 from .prepared import convert, prepare_lowered
 from .quantizer import Calibration
+from .recurrent import round_matrices
 from .samples import batches_of, calibrate_on, calibration_data, draw
 from .torchao import installed
 
@@ -92,6 +93,7 @@ class Quantize:
         enough = prepared.sufficiency(done)
         plan = prepared.plan
         graph = convert(prepared)
+        recurrent = round_matrices(graph, scheme, settings.keep_float)
         mended = self._mend(bundle.replace(graph=graph), floating, folded, context) if mends else {}
         quantized = {
             "scheme": msgspec.to_builtins(scheme),
@@ -99,6 +101,7 @@ class Quantize:
             "samples": done,
             "layers": list(plan.layers()),
             "float": plan.kept_float(),
+            "recurrent": recurrent,
             "bias_correction": settings.bias_correction,
             "rounding": settings.rounding,
         }
@@ -107,6 +110,7 @@ class Quantize:
             "calibrated_on": done,
             "calibration": told_of(enough),
             "float": plan.kept_float(),
+            **({"recurrent": recurrent} if recurrent else {}),
             **mended,
         }
         return PassResult(bundle.replace(graph=graph, quantized=quantized), True, changes)

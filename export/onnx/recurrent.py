@@ -12,28 +12,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..recurrent import rounded_rows
+from ...core.rows import rounded_rows
+from ..recurrent import is_thin
 from .edit import array, constant, drop_unread, insert_before, is_constant, same_type
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 DOMAIN = "com.microsoft"
-SMALL = 128
 USUAL = ["Sigmoid", "Tanh", "Tanh"]
 
 
 def convert(model: ir.Model, road: str, weight_max: int) -> list[str]:
-    """Rewrites ``model`` in place; notes about what became of recurrent layers. ``weight_max`` bounds what is multiplied as integers."""
+    """Rewrites ``model`` in place; notes about what became of recurrent layers. ``weight_max`` bounds the integers."""
     graph, done = model.graph, {"dynamic": list[str](), "weights": list[str]()}
     for node in list(graph):
         if node.op_type not in ("LSTM", "GRU", "RNN") or not all(v is not None and is_constant(v) for v in node.inputs[1:3]):
             continue
+        if road == "float" or not any(is_thin(array(v), weight_max) for v in node.inputs[1:3] if v is not None):
+            continue
         if road == "dynamic" and _fits(node):
             done["dynamic"].append(_dynamic(graph, node, weight_max))
             model.opset_imports[DOMAIN] = 1
-        elif road in ("dynamic", "weights"):
-            _weights(graph, node)
+        else:
+            _weights(graph, node, weight_max)
             done["weights"].append(str(node.name))
     drop_unread(model)
     notes = []
@@ -79,15 +81,15 @@ def _dynamic(graph: ir.Graph, node: ir.Node, weight_max: int) -> str:
     return str(made.name)
 
 
-def _weights(graph: ir.Graph, node: ir.Node) -> None:
+def _weights(graph: ir.Graph, node: ir.Node, weight_max: int) -> None:
     import onnx_ir as ir
 
     for k, name in ((1, "W"), (2, "R")):
         matrix = node.inputs[k]
         assert matrix is not None
-        if array(matrix).size < SMALL:
+        if not is_thin(array(matrix), weight_max):
             continue
-        stored, scale = rounded_rows(array(matrix))
+        stored, scale = rounded_rows(array(matrix), weight_max)
         kept = constant(graph, f"{node.name}.{name}", stored)
         cast = insert_before(graph, node, "Cast", [kept], f"{node.name}.{name}/Cast", {"to": int(ir.DataType.FLOAT)})
         same_type(cast.outputs[0], matrix)

@@ -22,13 +22,14 @@ def build(
     layout: Literal["NCHW", "NHWC"] = "NHWC",
     integer_doors: bool = False,
     fused_recurrent: bool = False,
-    dynamic_recurrent: bool = False,
+    dynamic_recurrent: int = 0,
 ) -> Plan:
     """The plan of ``graph``. Images (rank four) pass the doors in ``layout``; everything else in torch's order.
 
     ``integer_doors``: inputs and outputs whose values are quantized pass as those integers.
     ``fused_recurrent``: an LSTM is one operator a layer where it can be, with a state that outlives the call.
-    ``dynamic_recurrent``: unrolled recurrent layers have int8 matrices and quantize what they multiply when they run.
+    ``dynamic_recurrent``: unrolled recurrent layers whose matrices lie on the grid of so large integers have them in int8 and quantize what
+    they multiply when they run.
     """
     from . import ops  # noqa: F401  files every lowering
 

@@ -25,7 +25,7 @@ Form = tuple[Order, "Quant | None"]
 class Builder:
     """A plan in the making."""
 
-    def __init__(self, fused_recurrent: bool = False, dynamic_recurrent: bool = False) -> None:
+    def __init__(self, fused_recurrent: bool = False, dynamic_recurrent: int = 0) -> None:
         self.fused_recurrent, self.dynamic_recurrent = fused_recurrent, dynamic_recurrent
         self.tensors: list[Tensor] = []
         self.instructions: list[Instruction] = []

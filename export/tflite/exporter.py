@@ -14,7 +14,7 @@ from ...core.errors import InputError, UnsupportedOpError
 from ...core.tensor import Axis, DoorQuantization, Signature, TensorSpec, rows_axis
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written
-from ..recurrent import recurrent_road
+from ..recurrent import recurrent_road, weight_max
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,7 +80,7 @@ class TfliteExporter:
             layout=options.layout or "NHWC",
             integer_doors=options.doors == "integer",
             fused_recurrent=options.recurrent == "fused",
-            dynamic_recurrent=options.precision in _INTEGER and recurrent_road(bundle, self.name) == "dynamic",
+            dynamic_recurrent=weight_max(bundle) if options.precision in _INTEGER and recurrent_road(bundle, self.name) == "dynamic" else 0,
         )
         if options.batch is None and any(s.free_axes for s in bundle.signature.inputs):
             plan = free_batch(plan)

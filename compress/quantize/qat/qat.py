@@ -21,6 +21,7 @@ from ..calibrate import calibrators, register
 from ..lower import lower
 from ..prepared import convert, prepare_lowered
 from ..quantizer import Calibration
+from ..recurrent import round_matrices
 from ..samples import calibrate_on
 from ..static import is_integer, quantizable, told_of
 from .build import take_back, training_graph
@@ -92,12 +93,15 @@ class Qat:
         network = training_graph(prepared, folded, learned=learned, frozen_norms=frozen, keep_zeros=settings.keep_zeros)
         _, told = train(bundle.replace(graph=network), settings, context, self.name, began)
         take_back(network, prepared, folded)
+        graph = convert(prepared)
+        recurrent = round_matrices(graph, scheme, settings.keep_float)
         quantized: dict[str, Any] = {
             "scheme": msgspec.to_builtins(scheme),
             "calibrator": settings.calibrator,
             "samples": done,
             "layers": list(plan.layers()),
             "float": plan.kept_float(),
+            "recurrent": recurrent,
             "trained": True,
         }
         changes = {
@@ -105,9 +109,10 @@ class Qat:
             "calibrated_on": done,
             "calibration": told_of(enough),
             "float": plan.kept_float(),
+            **({"recurrent": recurrent} if recurrent else {}),
             **told,
         }
-        return PassResult(bundle.replace(graph=convert(prepared), quantized=quantized), True, changes)
+        return PassResult(bundle.replace(graph=graph, quantized=quantized), True, changes)
 
     def ensures(self, before: Bundle, after: Bundle, context: Context) -> Verdict:
         return is_integer(before, after, context)

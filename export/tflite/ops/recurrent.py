@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...recurrent import is_thin
 from ..graph import Read
 from ..lower import Site, lowers
-from ..thin import SMALL, rounded
+from ..thin import rounded
 from .fused_lstm import fits, fused_lstm
 from .slices import part
 
@@ -121,7 +122,7 @@ class _Cell:
         self.state_bias = s.b.constant(self._second.numpy(), f"{name}.state_bias")
 
     def _matrix(self, data: Any, name: str) -> int:
-        if not self.s.b.dynamic_recurrent or data.size < SMALL:
+        if not self.s.b.dynamic_recurrent or not is_thin(data, self.s.b.dynamic_recurrent):
             return self.s.b.constant(data, name)
         stored, quant = rounded(data, None)  # tflite-runtime 2.14 reads the first of several scales
         return self.s.b.constant(stored, name, quant)
