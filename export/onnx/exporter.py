@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from ...core.errors import ContractError, require
+from ...core.errors import ContractError, InputError, require
 from ...core.pt2 import first_line
 from ...core.verdict import YES, Verdict, no
 from ..exporter import Options, Written, exporters
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ...targets.target import Target
 
 LIMIT_BYTES = (1 << 31) - 1
+SLACK_BYTES = 1 << 24
 OPSETS = range(17, 24)
 
 
@@ -169,9 +170,11 @@ def serialize(model: ir.Model) -> bytes:
     onnx: Any = require("onnx", "onnx")
     import onnx_ir as ir
 
+    weights = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
+    if weights > LIMIT_BYTES - SLACK_BYTES:
+        told = f"the weights take {weights:,} bytes, and an ONNX file (from which OpenVINO's is made) holds 2 GiB"
+        raise InputError(f"{told}; write it in fp16 or int8, or compress the model further")
     proto = ir.to_proto(model)
-    if proto.ByteSize() > LIMIT_BYTES:
-        raise ContractError(f"the model needs {proto.ByteSize()} bytes in ONNX; 2 GB is the most that fits in one file")
     try:
         proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
         onnx.checker.check_model(proto, full_check=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -201,3 +202,16 @@ def test_a_global_maximum(tmp_path: Path) -> None:
     written = exporter("onnx").write(bundle, tmp_path, Options(), None)
     assert exporter("onnx").check(bundle, Options(), None)
     np.testing.assert_allclose(open_session(tmp_path / written.file, "onnxruntime").run(x.numpy())[0], bundle.run(x)[0].numpy(), atol=1e-6)
+
+
+def test_weights_beyond_one_file_are_refused(monkeypatch: pytest.MonkeyPatch, captured: Any, tmp_path: Path) -> None:
+    from packlight.core.errors import InputError
+    from packlight.export.onnx import exporter as own
+
+    bundle = captured("superres")
+    weights = sum(t.nbytes for t in bundle.graph.state_dict().values())
+    monkeypatch.setattr(own, "LIMIT_BYTES", own.SLACK_BYTES + weights // 2)
+    for format in ("onnx", "openvino"):
+        with pytest.raises(InputError, match="holds 2 GiB; write it in fp16"):
+            exporter(format).write(bundle, tmp_path, Options(precision="fp32"), None)
+    assert not list(tmp_path.iterdir())
