@@ -41,6 +41,11 @@ class Ops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ``file`` counts the operators as written; ``optimised`` after the runtime's own optimisation (None where the runtime
     can't tell, and ``why`` says so). ``float_left`` lists the operators of an integer file that still compute in float between the
     doors, as "name (type)". ``transposes`` and ``requantizes`` (QUANTIZE, DEQUANTIZE) are counted as written.
+
+    Of integer files: ``integer_layers`` are the layers found running in an integer kernel (None where nobody could be asked).
+    ``requantizes_left`` counts what still quantizes or dequantizes, the doors included, after the runtime's own optimisation (TFLite: as
+    written, its runtime has none). ``requantizes_least`` is what the quantized graph needs: once where integers meet float, once where two
+    scales meet (which some kernels do themselves).
     """
 
     file: dict[str, int]
@@ -49,6 +54,9 @@ class Ops(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     float_left: tuple[str, ...] = ()
     transposes: int = 0
     requantizes: int = 0
+    requantizes_left: int | None = None
+    requantizes_least: int | None = None
+    integer_layers: tuple[str, ...] | None = None
 
 
 class Artifact(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

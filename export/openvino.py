@@ -19,6 +19,7 @@ from ..core.pt2 import first_line
 from ..core.rows import rounded_rows
 from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
+from .onnx.count import NAMED
 from .onnx.exporter import OnnxExporter, build, fits, left_notes, serialize
 from .pictures import can_take, put_inside
 from .recurrent import is_thin, recurrent_road, weight_max
@@ -36,6 +37,8 @@ SMALL = 64
 LARGE = 4096
 """Numbers of a recurrent matrix from which int8 saves more than its operators take in the .xml."""
 _MOVES = {"Reorder", "Convert", "Subgraph"}
+KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
+"""The CPU plugin's operators with a weight."""
 
 
 class OpenVinoExporter:
@@ -186,7 +189,39 @@ def count(path: Path, integer: bool) -> Ops:
         float_left=float_left(running) if integer else (),
         transposes=file["Transpose"],
         requantizes=file["FakeQuantize"],
+        requantizes_left=requantizes(running) if integer else None,
+        integer_layers=integer_layers(running) if integer else None,
     )
+
+
+def integer_layers(running: Any) -> tuple[str, ...]:
+    """The layers that an integer kernel computes, by the names of the operators that it was made of."""
+    found = []
+    for op in running.get_ordered_ops():
+        if _info(op, "layerType") in KERNELS and not computes_float(op):
+            named = (NAMED.match(name) for name in _info(op, "originalLayersNames").split(","))
+            found += [m["layer"] for m in named if m is not None]
+    return tuple(dict.fromkeys(found))
+
+
+def computes_float(op: Any) -> bool:
+    """Whether a running operator computes in float. The kernel's own name counts where it tells ("jit_avx2_I8"): a Deconvolution of i8
+    weights is called i8 whatever its kernel is."""
+    kernel = _info(op, "primitiveType").rpartition("_")[2] if _info(op, "layerType") in KERNELS else ""
+    return _floats(kernel if kernel in ("I8", "f32", "f16", "bf16") else _info(op, "runtimePrecision"))
+
+
+def requantizes(running: Any) -> int:
+    """FakeQuantize, and Reorder or Convert from integers to float or back, on data; kernels that do so themselves are free."""
+    count = 0
+    for op in running.get_ordered_ops():
+        kind, sources = _info(op, "layerType"), [v.get_node() for v in op.input_values()]
+        data = [s for s in sources if _info(s, "layerType") != "Const"]
+        if not data or kind not in ("FakeQuantize", "Reorder", "Convert"):
+            continue
+        changed = _floats(_info(data[0], "outputPrecisions")) != _floats(_info(op, "outputPrecisions"))
+        count += kind == "FakeQuantize" or changed
+    return count
 
 
 def float_left(running: Any) -> tuple[str, ...]:
@@ -212,7 +247,7 @@ def float_left(running: Any) -> tuple[str, ...]:
         gives = all(
             t.get_node().get_type_name() == "Result" or _info(t.get_node(), "layerType") in ("Output", "Result") for t in _readers(op)
         )
-        if name in behind and not gives and kind not in _BESIDE | _MOVES and _floats(_info(op, "runtimePrecision")):
+        if name in behind and not gives and kind not in _BESIDE | _MOVES and computes_float(op):
             door = kind == "FakeQuantize" and all(s not in behind for s in sources)
             if not door:
                 left.append(f"{_COUNTED.sub('', _info(op, 'originalLayersNames').split(',')[0] or name)} ({kind})")

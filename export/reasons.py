@@ -24,7 +24,7 @@ REASONS: Mapping[str, str] = {
     "Interpolate": "OpenVINO interpolates in float",
     "Eltwise": "OpenVINO combines these in float, reading and writing integers where it can",
     "FakeQuantize": "it quantizes again where two scales meet",
-    "Deconvolution": "its input is float",
+    "Deconvolution": "OpenVINO has no integer kernel for it on this CPU",
     "Reshape": MOVED,
     "Split": MOVED,
     "Concatenation": MOVED,

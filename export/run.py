@@ -22,6 +22,7 @@ from .exporter import Exporter, Options, Written
 from .formats import exporter
 from .integer import require_integer
 from .known import places_counted
+from .least import least
 from .parity import judge
 from .pictures import prove_pictures
 from .pooled import plain_pools
@@ -86,8 +87,10 @@ def export_bundle(
             known_there = (*coverage(Path(stage) / written.file, one.name, options.precision, target), *compiled)
             if strict_target:
                 require_whole(written.file, target, known_there)
-            if options.precision == "int8":
-                require_integer(written.file, one.name, bundle, written.ops)
+            ops = written.ops
+            if options.precision in ("int8", "int16"):
+                require_integer(written.file, one.name, bundle, ops)
+                ops = msgspec.structs.replace(ops, requantizes_least=least(bundle))
             figures, told = prove(written, Path(stage), one.name, options.precision, target, bundle, known, others)
             if options.pictures == "pictures" and one.name == "openvino":
                 found = prove_pictures(Path(stage) / written.file, written.signature, known.inputs, samples)
@@ -96,7 +99,7 @@ def export_bundle(
             missed = (*refused, *(n for c in known_there for n in c.notes()), *unproven)
             notes = (*written.notes, *missed, *told, *filter(None, [known.told, untried(written.signature, bundle.signature, others)]))
             artifact = _artifact(bundle, one, written, Path(stage), options, target, runtimes, figures, notes)
-            artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there))
+            artifacts.append(msgspec.structs.replace(artifact, macs=cost, parameters=size, coverage=known_there, ops=ops))
             for name in written.files:
                 shutil.move(inside(Path(stage), name), folder / name)
     progress.step(f"export {options.precision}", len(chosen), len(chosen))

@@ -69,6 +69,7 @@ def _files(report: Report, width: int) -> Table:
     if width >= WIDE:
         head.add_column("memory", justify="right")
         head.add_column("parity", justify="right")
+        head.add_column("Q/DQ", justify="right")
     head.add_column("verdict")
     for m in report.artifacts:
         head.add_row(*_row(m, width), style="bold" if m.recommended else "")
@@ -89,6 +90,8 @@ def _row(m: Measurement, width: int) -> list[Text]:
         sqnr = "equal" if m.parity and m.parity.sqnr_db is None else units.NONE
         cells.append(units.size(m.memory.peak_bytes if m.memory else None))
         cells.append(f"{m.parity.sqnr_db:.1f} dB" if m.parity and m.parity.sqnr_db is not None else sqnr)
+        left = m.ops.requantizes_left if m.ops else None
+        cells.append(units.NONE if left is None else str(left))
     style = {"stable": "green", "unstable": "yellow", "inconclusive": "yellow"}
     verdict = Text(latency.verdict, style=style[latency.verdict]) if latency else Text("not measured", style="yellow")
     return [Text(c) for c in cells] + [verdict]

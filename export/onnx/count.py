@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 _FLOAT = {"FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16"}
 _SHAPES = {"Shape": "INT64", "Size": "INT64", "NonZero": "INT64", "ArgMax": "INT64", "ArgMin": "INT64"}
 _FROM_SECOND = {"Where"}
+KERNELS = {"QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul"}
+"""ONNX Runtime's integer kernels for layers with a weight."""
+
+NAMED = re.compile(r"(?P<layer>.+)/(Conv|ConvTranspose|Gemm|MatMul)(_\d+)?(_token_\d+)?(/|$)")
+"""Layers in names, as the exporter gives them and runtimes extend them."""
 
 
 def count(path: Path, integer: bool) -> Ops:
@@ -25,7 +31,8 @@ def count(path: Path, integer: bool) -> Ops:
     written = onnx.load(str(path), load_external_data=False)
     file = _counts(written)
     optimised, why = optimise(path)
-    requantizes = file.get("QuantizeLinear", 0) + file.get("DequantizeLinear", 0)
+    requantizes = _requantizes(file)
+    seen = optimised if integer else None
     return Ops(
         file=file,
         optimised=None if optimised is None else _counts(optimised),
@@ -33,7 +40,19 @@ def count(path: Path, integer: bool) -> Ops:
         float_left=float_left(written if optimised is None else optimised) if integer else (),
         transposes=file.get("Transpose", 0),
         requantizes=requantizes,
+        requantizes_left=None if seen is None else _requantizes(_counts(seen)),
+        integer_layers=None if seen is None else integer_layers(seen),
     )
+
+
+def integer_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """The layers that an integer kernel computes, by its name: ``layer/Conv``, to which ONNX Runtime adds a number."""
+    found = (NAMED.match(node.name) for node in model.graph.node if node.op_type in KERNELS)
+    return tuple(dict.fromkeys(m["layer"] for m in found if m is not None))
+
+
+def _requantizes(counts: dict[str, int]) -> int:
+    return counts.get("QuantizeLinear", 0) + counts.get("DequantizeLinear", 0)
 
 
 def optimise(path: Path) -> tuple[onnx.ModelProto | None, str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 _INTEGER = ("int8", "int16")
+KERNELS = {"CONV_2D": 0, "DEPTHWISE_CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2, "CONV_3D": 0, "BATCH_MATMUL": 0}
+"""Operators with a weight, and which input the data are."""
 
 
 class TfliteExporter:
@@ -169,7 +171,19 @@ def count(plan: Plan, precision: str) -> Ops:
         float_left=tuple(f"{plan.tensors[s.outputs[0]].name} ({s.op})" for s in left),
         transposes=file.get("TRANSPOSE", 0),
         requantizes=file.get("QUANTIZE", 0) + file.get("DEQUANTIZE", 0),
+        requantizes_left=file.get("QUANTIZE", 0) + file.get("DEQUANTIZE", 0) if precision in _INTEGER else None,
+        integer_layers=_integer_layers(plan) if precision in _INTEGER else None,
     )
+
+
+def _integer_layers(plan: Plan) -> tuple[str, ...]:
+    """The layers whose kernel reads and gives integers."""
+    found = []
+    for step in plan.instructions:
+        place = KERNELS.get(step.op)
+        if place is not None and all(plan.tensors[i].quant is not None for i in (step.inputs[place], step.outputs[0])):
+            found.append(step.layer)
+    return tuple(dict.fromkeys(found))
 
 
 def metadata(bundle: Bundle) -> dict[str, bytes]:

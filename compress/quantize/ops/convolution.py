@@ -18,7 +18,13 @@ def convolution(node: Node) -> Role | str:
 
 @annotates("aten.conv_transpose1d.default", "aten.conv_transpose2d.input")
 def transposed_convolution(node: Node) -> Role | str:
-    """The weight is (in, out / groups, ...): channels on axis 1."""
+    """The weight is (in, out / groups, ...): channels on axis 1. ONNX Runtime and OpenVINO compute it in integers as a convolution of its
+    phases only, which takes one stride and no dilation."""
+    stride, dilation = argument(node, 3, "stride", [1]), argument(node, 7, "dilation", [1])
+    if len(set(stride)) > 1 or any(d != 1 for d in dilation):
+        return f"a transposed convolution of strides {list(stride)} and dilation {list(dilation)} has no integer kernel in every runtime"
+    if "conv_transpose1d" in str(node.target):
+        return "1-D transposed convolutions have no integer kernel in every runtime"
     return _layer(node, 1)
 
 
