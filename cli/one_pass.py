@@ -127,6 +127,10 @@ def quantize(**options: Any) -> None:
 @o.model
 @click.option("--teacher", required=True, metavar="MODEL", help="The model to learn from.")
 @click.option("--teacher-weights", type=click.Path(path_type=Path), help="Its weights.")
+@click.option(
+    "--discriminator", metavar="MODEL", help="For images: a model that scores them, trained along to tell MODEL's from real ones."
+)
+@click.option("--discriminator-weights", type=click.Path(path_type=Path), help="Its weights.")
 @o.data
 @o.preprocessing
 @TARGET
@@ -198,6 +202,10 @@ def _run(
         weights = options.get("teacher_weights")
         teacher = load_model(options["teacher"], weights=weights, inputs=list(bundle.samples))
         teacher = teacher.replace(preprocess=teacher.preprocess or bundle.preprocess)
+    discriminator = None
+    if options.get("discriminator"):
+        shown = bundle.run(*bundle.samples)[:1]
+        discriminator = load_model(options["discriminator"], weights=options["discriminator_weights"], inputs=list(shown))
     context = Context(
         target=target,
         task=task,
@@ -205,6 +213,7 @@ def _run(
         val=splits.val if splits else None,
         calib=splits.calib if splits else None,
         teacher=teacher,
+        discriminator=discriminator,
         seed=options["seed"],
         work=options.get("work"),
     )

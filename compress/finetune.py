@@ -21,6 +21,7 @@ from ..core.errors import RecipeError
 from ..core.tensor import rows_first
 from ..core.verdict import YES, Verdict, no
 from ..tasks.samples import gather_targets
+from .distill.adversarial import AdversarialSettings, check_discriminator, make_against
 from .distill.build import HintSettings, check, make_teacher
 from .passes import Context, PassResult, passes
 from .train import Trained, fit
@@ -46,7 +47,8 @@ class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
     ``compress.distill`` ("kd", "dkd", "dist"; "sequence" for text, "boxes" and "boxes-softmax" for detectors); ``temperature`` softens
     them. ``hints``: losses between layers. ``views``: how many augmentations of each image are used in turn, for which the teacher is
     asked only once (None: new ones every epoch). ``own_past``: without a teacher (or with ``alpha`` 0), what the network said an epoch
-    ago teaches it, with this weight at the end of the run (self-distillation, ``training/past.py``; 0.8 in the paper)."""
+    ago teaches it, with this weight at the end of the run (self-distillation, ``training/past.py``; 0.8 in the paper). ``adversarial``:
+    how the context's discriminator, where there is one, is used (``distill/adversarial.py``)."""
 
     alpha: Share = 0.7
     loss: str = "task"
@@ -54,6 +56,7 @@ class FinetuneSettings(TrainSettings, frozen=True, kw_only=True):
     hints: tuple[HintSettings, ...] = ()
     views: Count | None = None
     own_past: Share = 0.0
+    adversarial: AdversarialSettings | None = None
 
 
 _DEFAULT = FinetuneSettings()
@@ -122,6 +125,10 @@ def train(
             seed=context.seed,
         )
         told |= taught
+    against: Any = None
+    if context.discriminator is not None:
+        against = make_against(settings.adversarial, context.discriminator, task)
+        told["discriminator"] = context.discriminator.name
     plan = augmentation(settings.augment, bundle, context)
     if teacher is None and settings.own_past:
         told["teacher"] = "its own past"
@@ -147,6 +154,7 @@ def train(
             began=began,
             riders=riders,
             keep_last=keep_last,
+            against=against,
         )
     return trained, {**trained.changes(), "augment": str(plan), **told}
 
@@ -179,6 +187,9 @@ def trainable(bundle: Bundle, context: Context, settings: TrainSettings) -> Verd
         return no(
             f"the teacher reads {teacher.signature.inputs[0]}, the student {bundle.signature.inputs[0]}; they must read the same data"
         )
+    judged = check_discriminator(getattr(settings, "adversarial", None), context.discriminator, bundle, teacher, context.task)
+    if not judged:
+        return judged
     try:
         read_augment(settings.augment, 32)
     except RecipeError as error:

@@ -40,8 +40,9 @@ S = TypeVar("S", bound=Settings)
 class Context:
     """What a pass may use beside the bundle. Splits are None where the user gave no such data.
 
-    ``teacher`` is the uncompressed model. ``work`` is a folder for checkpoints and caches, None where nothing may be kept. ``clock``
-    measures models on a device, None where nothing may be measured.
+    ``teacher`` is the uncompressed model; ``discriminator`` tells its images from real ones, None where the user gave none. ``work`` is a
+    folder for checkpoints and caches, None where nothing may be kept. ``clock`` measures models on a device, None where nothing may be
+    measured.
     """
 
     target: Target
@@ -50,6 +51,7 @@ class Context:
     val: Samples | None = None
     calib: Samples | None = None
     teacher: Bundle | None = None
+    discriminator: Bundle | None = None
     seed: int = 0
     work: Path | None = None
     clock: Clock | None = None

@@ -30,6 +30,7 @@ from .training.feed import Batch, Feed, ahead
 from .training.log import write_csv, write_tensorboard
 from .training.modes import twin
 from .training.objective import objective, soft_loss
+from .training.opponent import Against, Opponent
 from .training.past import Past
 from .training.rider import Rider
 from .training.schedule import Budget, factor
@@ -97,6 +98,7 @@ def fit(
     began: float | None = None,
     riders: Sequence[Rider] = (),
     keep_last: bool = False,
+    against: Against | None = None,
 ) -> Trained:
     """Trains ``graph`` (a free copy, in inference mode) in place; its weights end as the best on ``val``, or the last without one or with
     ``keep_last``. ``riders`` change gradients and weights around each step (training/rider.py).
@@ -104,7 +106,8 @@ def fit(
     ``outputs`` is the number of tensors that it returns. With ``work`` a checkpoint is kept there every two minutes and at the end
     of each epoch, and a run with the same settings, data and weights goes on from it. ``began`` (``time.monotonic()``) is when the time
     limit started to count, if before the call. ``own_past``: without a teacher, the weight at the end of the run of what the network said
-    an epoch ago (``training/past.py``). A loss that is not finite raises RecipeError.
+    an epoch ago (``training/past.py``). ``against``: a discriminator that is trained along (``training/opponent.py``). A loss that is not
+    finite raises RecipeError.
     """
     import torch
 
@@ -125,6 +128,7 @@ def fit(
         began,
         riders,
         keep_last,
+        against,
     )
 
     with torch.random.fork_rng(devices=[] if run.device.type == "cpu" else None):
@@ -152,13 +156,14 @@ class _Run:
         began: float | None,
         riders: Sequence[Rider],
         keep_last: bool,
+        against: Against | None,
     ) -> None:
         import torch
 
         self.began = time.monotonic() if began is None else began
         self.graph, self.settings, self.task, self.teacher, self.seed = graph, settings, task, teacher, seed
         self.label, self.val = label, val
-        self.riders, self.keep_last = tuple(riders), keep_last
+        self.riders, self.keep_last, self.against = tuple(riders), keep_last, against
         self.own_past = own_past if teacher is None else 0.0
         self.key = self._key(train, plan)
         self.fabric = make_fabric(settings)
@@ -172,6 +177,7 @@ class _Run:
         self.eval_net = twin(graph, training=False, device=self.device)
         self.feed = Feed(train, plan, seed, self.device, channels_last=self.channels_last)
         self.val_feed = Feed(val, Augment(), seed, self.device, channels_last=self.channels_last) if val is not None else None
+        self.opponent = Opponent(against, self.fabric) if against is not None else None
         module = objective(
             twin(graph, training=True, taps=taps, device=self.device),
             outputs,
@@ -181,8 +187,9 @@ class _Run:
             smoothing=settings.label_smoothing,
             layers=teacher.layers if teacher else (),
             rising=self.own_past > 0,
+            opponent=self.opponent.minds if self.opponent is not None else None,
         ).to(self.device)
-        self.plain = module
+        self.plain: Any = module
         self.optimizer = make_optimizer(graph, module, settings)
         for rider in self.riders:
             rider.board(graph)
@@ -238,11 +245,14 @@ class _Run:
         import torch
 
         settings, started = self.settings, time.monotonic()
-        rate = settings.lr * factor(self.budget.progress, settings.schedule, settings.warmup)
+        share = factor(self.budget.progress, settings.schedule, settings.warmup)
+        rate = settings.lr * share
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed((self.seed * 1_000_003 + self.budget.done * 64 + self.fabric.global_rank) % 2**63)
         self.wrapped.zero_grad(set_to_none=True)
+        if self.opponent is not None:
+            self.opponent.begin(share)
         count = 0
         for part in range(batches):
             batch = next(loader)
@@ -262,6 +272,10 @@ class _Run:
             if not math.isfinite(value):
                 told = f"training diverged at step {self.budget.done + 1}: the loss is {value} at rate {rate:.3g}"
                 raise RecipeError(f"{told}; lower lr (now {settings.lr:g}) or set clip")
+            if self.opponent is not None:
+                target = batch.target if pairing is None else None
+                own = self.opponent.learn(self.plain.shown, target, taught, batches, sync=part + 1 == batches)
+                parts = {**parts, "discriminator": own}
             for name, figure in {"loss": loss.detach(), **parts}.items():
                 self.sums[name] = self.sums.get(name, 0.0) + float(figure)
             self.sums["n"] = self.sums.get("n", 0.0) + 1
@@ -271,6 +285,8 @@ class _Run:
         if settings.clip:
             self.fabric.clip_gradients(self.module, self.wrapped, max_norm=settings.clip)
         self.wrapped.step()
+        if self.opponent is not None:
+            self.opponent.step()
         for rider in self.riders:
             rider.after_step()
         self.budget.step()
@@ -416,7 +432,8 @@ class _Run:
         about += self.teacher.about() if self.teacher else []
         about += [[rider.about() for rider in self.riders], self.keep_last] if self.riders or self.keep_last else []
         about += [self.own_past] if self.own_past else []
-        states = [self.graph.state_dict()] + ([self.teacher.graph.state_dict()] if self.teacher else [])
+        about += [self.against.about()] if self.against else []
+        states = [part.graph.state_dict() for part in (self, self.teacher, self.against) if part is not None]
         return fingerprint(about, *states)
 
     def _save(self) -> None:
@@ -435,6 +452,7 @@ class _Run:
             "progress": self.budget.progress,
             "spent": self._spent(),
             "past": self.past.state() if self.past is not None else {},
+            "opponent": self.opponent.state() if self.opponent is not None else {},
         }
         save_checkpoint(self.checkpoint, state)
 
@@ -453,6 +471,8 @@ class _Run:
         self.spent_before = state["spent"]
         if self.past is not None and state["past"]:
             self.past.remember(state["past"])
+        if self.opponent is not None:
+            self.opponent.put(state["opponent"])
         self.budget = Budget(self.budget.planned, self.budget.seconds, done=state["step"], progress=state["progress"])
         self.resumed_at = state["step"]
         self.progress.say(f"  {self.label} goes on from step {state['step']} of its checkpoint")

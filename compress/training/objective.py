@@ -1,6 +1,7 @@
 """What training minimises, as one module: the task's loss, a teacher's outputs, and losses between layers.
 
     loss = (1 - a) task(outputs, target) + a soft(outputs, teacher outputs) + sum of w_i hint_i(student layer, teacher layer)
+           + w adversarial(first output)
 
 All of it happens inside the module's forward, so that the parameters of adapters are trained, checkpointed and averaged between
 processes like any other. Without a target the first term is left out; without a teacher the others are.
@@ -45,11 +46,13 @@ def objective(
     smoothing: float,
     layers: Sequence[Layer] = (),
     rising: bool = False,
+    opponent: Callable[[Tensor], Tensor] | None = None,
 ) -> torch.nn.Module:
     """A module ``(inputs, target, mix, teacher outputs, teacher layers, progress) -> (loss, parts)``.
 
     ``network`` gives its ``outputs`` outputs and then one tensor for each of ``layers``. ``progress`` in [0, 1] is how far the run is;
-    ``rising``: ``alpha`` is reached at its end, in proportion to it.
+    ``rising``: ``alpha`` is reached at its end, in proportion to it. ``opponent`` gives a further loss from the first output, which then is
+    kept in the module's ``shown``, detached.
     """
     import torch
 
@@ -60,6 +63,7 @@ def objective(
         def __init__(self) -> None:
             super().__init__()
             self.network = network
+            self.shown: Tensor | None = None
             self.pairs = torch.nn.ModuleList(layer.loss for layer in layers)
 
         def forward(
@@ -91,6 +95,11 @@ def objective(
                 loss = weight * loss_of(mine, theirs)
                 parts["hints"] = parts.get("hints", 0.0) + loss.detach()
                 terms.append(loss)
+            if opponent is not None:
+                loss = opponent(own[0])
+                parts["adversarial"] = loss.detach()
+                terms.append(loss)
+                self.shown = own[0].detach()
             return torch.stack([t.float() for t in terms]).sum(), parts
 
     return Objective()

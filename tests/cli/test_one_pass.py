@@ -55,3 +55,37 @@ def test_mistakes_are_told_in_a_line(place: Any, call: Callable[..., Any], tmp_p
     ):
         done = call(*words)
         assert (done.code, told in done.err) == (2, True), done.err
+
+
+IMAGES = """
+import torch
+from torch import nn
+
+
+class Draw(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.up, self.out = nn.ConvTranspose2d(4, width, 4), nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1)
+
+    def forward(self, z):
+        return torch.tanh(self.out(torch.relu(self.up(z))))
+
+
+def tell():
+    return nn.Sequential(nn.Conv2d(1, 4, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(4, 1, 3))
+"""
+
+
+def test_distill_a_generator_against_a_discriminator(call: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "gan.py").write_text(IMAGES)
+    (tmp_path / "judge.toml").write_text('model = "gan.py:tell"\nlayers = ["0", "1"]\nchannels = 1\nsize = [8, 8]\n')
+    words = ["distill", f"{tmp_path / 'gan.py'}:Draw", "--teacher", f"{tmp_path / 'gan.py'}:Draw", "--data", "latents:4x1x1,n=32"]
+    words += ["--discriminator", f"{tmp_path / 'gan.py'}:tell", "--epochs", "1", "--batch-size", "2048", "--out", tmp_path / "out"]
+    done = call(*words, "--task", "generation", "--judge", tmp_path / "judge.toml", "--json")
+    assert done.code == 0, done.err
+    told = json.loads(done.out)
+    assert told["history"][-1]["changes"]["discriminator"] == "tell"
+    assert told["metric"]["name"] == "psnr"
+    assert told["metric"]["more"]["perceptual"] > 0
+    refused = call(*words, "--force", "--set", "adversarial={'form': 'hinges'}", "--task", "generation")
+    assert (refused.code, "adversarial" in refused.err) == (2, True), refused.err
