@@ -31,6 +31,7 @@ class Builder:
         self.instructions: list[Instruction] = []
         self.notes: list[str] = []
         self.layer = ""
+        self.overlaps: dict[Value, tuple[int, ...]] = {}  # places of maxima -> how many windows away another may have the same place
         self._forms: dict[Value, dict[Form, int]] = {}
         self._producer: dict[int, Instruction] = {}
         self._constants: dict[tuple[Any, ...], int] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .draw import Bound, Case, Draw, row
@@ -262,11 +264,19 @@ def unfold(d: Draw) -> Case:
     return Case(aten.im2col.default, (d.normal(d.int(1, 2), d.int(1, 4), *sides), kernel, dilation, padding, stride))
 
 
+def _placed(d: Draw) -> tuple[Any, ...]:
+    """An image and its windows: side by side, or overlapping, padded and dilated."""
+    kernel = d.ints(2, 1, 3)
+    if d.coin():
+        return d.apart([d.int(1, 2), d.int(1, 4), d.int(1, 3) * kernel[0], d.int(1, 3) * kernel[1]]), kernel
+    stride, dilation, padding = d.ints(2, 1, 2), d.ints(2, 1, 2), [d.int(0, k // 2) for k in kernel]
+    sides = [d.int(max(1, a * (k - 1) + 1 - 2 * p), 9) for k, a, p in zip(kernel, dilation, padding, strict=True)]
+    return d.apart([d.int(1, 2), d.int(1, 4), *sides]), kernel, stride, padding, dilation
+
+
 @row("max_pool2d with places")
 def places(d: Draw) -> Case:
-    kernel = d.ints(2, 1, 3)
-    x = d.apart([d.int(1, 2), d.int(1, 4), d.int(1, 3) * kernel[0], d.int(1, 3) * kernel[1]])
-    return Case(aten.max_pool2d_with_indices.default, (x, kernel))
+    return Case(aten.max_pool2d_with_indices.default, _placed(d))
 
 
 @row("max_unpool2d")

@@ -9,6 +9,7 @@ from ..graph import Read
 from ..layout import channels_last
 from ..lower import Site, lowers
 from ..plan import Quant
+from .average import by_convolution, takes
 from .pad import constant_pad
 from .reduce import image_mean
 from .slices import part
@@ -43,7 +44,7 @@ def _window(s: Site, rank: int) -> tuple[list[int], list[int], list[int]]:
     return one + kernel, one + stride, ([] if rank == 4 else [0]) + padding
 
 
-def _pads(
+def window_pads(
     inputs: tuple[int, ...], outputs: list[int], kernel: list[int], stride: list[int], dilation: list[int], padding: list[int]
 ) -> list[tuple[int, int]]:
     """(before, after) so that the last window fits (ceil_mode makes it hang over)."""
@@ -63,7 +64,7 @@ def max_pool(s: Site) -> None:
     x = _image(s, rank)
     size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
     n, height, width, channels = s.shape(x)
-    pads = _pads((height, width), size, kernel, stride, dilation, padding)
+    pads = window_pads((height, width), size, kernel, stride, dilation, padding)
     if dilation != [1, 1]:
         x = _lowest_pad(s, x, pads)
         _give(s, _dilated(s, x, size, kernel, stride, dilation), rank)
@@ -101,7 +102,10 @@ def _dilated(s: Site, x: int, size: list[int], kernel: list[int], stride: list[i
 
 @lowers("aten.avg_pool2d.default", "aten.avg_pool1d.default", integer=lambda op: not op.args.get("divisor_override"), shared=True)
 def avg_pool(s: Site) -> None:
-    """AVERAGE_POOL_2D. torch counts the padding (unless told not to): then PAD; TFLite's SAME doesn't count it."""
+    """AVERAGE_POOL_2D; small windows of int8 numbers by a convolution (average.py).
+
+    torch counts the padding (unless told not to): then PAD; TFLite's SAME doesn't count it.
+    """
     import numpy as np
 
     rank = len(s.out.shape)
@@ -110,10 +114,14 @@ def avg_pool(s: Site) -> None:
     size = list(s.out.shape[2:]) if rank == 4 else [1, s.out.shape[2]]
     n, height, width, channels = s.shape(x)
     inputs = (height, width)
-    pads = _pads(inputs, size, kernel, stride, [1, 1], padding)
+    pads = window_pads(inputs, size, kernel, stride, [1, 1], padding)
     counts = _counts(inputs, size, kernel, stride, padding, bool(s["count_include_pad"]), s["divisor_override"])
     area = kernel[0] * kernel[1]
     shape = (n, *size, channels)
+    if bool((counts == area).all()) and takes(s, kernel) and s.q is not None:
+        fits = is_same(inputs, size, kernel, stride, [1, 1], pads)
+        _give(s, by_convolution(s, x if fits else explicit(s, x, pads), shape, kernel, stride, fits, s.q), rank)
+        return
     if bool((counts == area).all()):
         _give(s, _run(s, "AVERAGE_POOL_2D", explicit(s, x, pads), shape, kernel, stride, False), rank)
         return
@@ -171,7 +179,7 @@ def adaptive_avg_pool(s: Site) -> None:
     if height % size[0] == 0 and width % size[1] == 0:
         kernel = [height // size[0], width // size[1]]
         if kernel != [1, 1]:  # the integer kernel keeps the input's scale
-            q = s.quant(x) if s.integer else None
+            q = s.quant(x) if s.integer and not takes(s, kernel) else None
             x = _run(s, "AVERAGE_POOL_2D", x, (n, *size, channels), kernel, kernel, False, q)
         _give(s, x, rank)
         return
@@ -214,7 +222,7 @@ def pool3d(s: Site) -> None:
     n, frames, height, width, channels = s.shape(x)
     size = list(s.out.shape[2:])
     inputs = (frames, height, width)
-    pads = _pads(inputs, size, kernel, stride, [1, 1, 1], padding)
+    pads = window_pads(inputs, size, kernel, stride, [1, 1, 1], padding)
     x = constant_pad(s, x, [(0, 0), *pads, (0, 0)], 0.0 if average else float(np.finfo(np.float32).min))
     op, depth = "AVERAGE_POOL_2D" if average else "MAX_POOL_2D", s.shape(x)[1]
     x = s.b.reshape(x, (n * depth, *s.shape(x)[2:]))
@@ -264,6 +272,8 @@ def _spans(s: Site, x: int, axis: int, spans: list[tuple[int, int]], stride: int
 
 
 def _run(s: Site, op: str, x: int, shape: tuple[int, ...], kernel: list[int], stride: list[int], same: bool, q: Quant | None = None) -> int:
+    if op == "AVERAGE_POOL_2D" and not same and takes(s, kernel) and s.q is not None:
+        return by_convolution(s, x, shape, kernel, stride, False, q or s.q)
     return s.run(
         op,
         [x],

@@ -6,6 +6,7 @@ from math import prod
 
 from ..layout import NHWC, identity, stored
 from ..lower import Site, lowers
+from .average import by_convolution, takes
 
 
 def axes_of(s: Site, rank: int) -> list[int]:
@@ -38,8 +39,9 @@ def mean(s: Site) -> None:
     """MEAN."""
     read = s["self"]
     order = s.order(read)
-    if order == NHWC and s["keepdim"] and axes_of(s, 4) == [2, 3]:
-        s.put(image_mean(s, s.tensor(read, order)), order)
+    if order == NHWC and axes_of(s, 4) == [2, 3]:
+        pixel = image_mean(s, s.tensor(read, order))
+        s.put(pixel, order) if s["keepdim"] else s.put(s.b.reshape(pixel, s.out.shape))
         return
     reduce(s, "MEAN")
 
@@ -48,9 +50,11 @@ def image_mean(s: Site, x: int) -> int:
     """The MEAN over an NHWC tensor's pixels, which stay as axes of size one.
 
     The integer kernel that keeps them by itself truncates its zero points' difference (up to one step off, in LiteRT 2.3 and
-    tflite-runtime 2.14), so there the axes go and come back by RESHAPE.
+    tflite-runtime 2.14), so there the axes go and come back by RESHAPE. Small images by a convolution (average.py).
     """
-    n, _, _, channels = s.shape(x)
+    n, height, width, channels = s.shape(x)
+    if s.q is not None and takes(s, [height, width]):
+        return by_convolution(s, x, (n, 1, 1, channels), [height, width], [1, 1], False, s.q)
     axes = s.b.ints([1, 2], "axes")
     if not s.integer:
         return s.run("MEAN", [x, axes], (n, 1, 1, channels), keepDims=True)
