@@ -70,14 +70,17 @@ def _ready(bundle: Bundle, floating: Bundle | None, precision: str, calib: Sampl
         return floating
     if floating is None:
         return bundle
-    if precision == "int16":
-        raise ModelError(f"'{bundle.name}' is float; int16 needs a bundle that is quantized with 16-bit activations")
     if calib is None:
-        raise DataError("int8 needs images to calibrate on; give --calib or --data (labels are not needed), or a quantized bundle")
+        raise DataError(f"{precision} needs images to calibrate on; give --calib or --data (labels are not needed), or a quantized bundle")
     from ..compress.passes import run_passes
     from ..compress.recipe import make_pass
 
-    return run_passes(floating, [make_pass("quantize", {})], context)
+    return run_passes(floating, [make_pass("quantize", {"activation-bits": 16} if precision == "int16" else {})], context)
+
+
+def integer_precision(bundle: Bundle) -> str:
+    """The precision of a quantized bundle's files: "int8", or "int16" where its activations have 16 bits."""
+    return "int16" if (bundle.quantized or {}).get("activation_bits") == 16 else "int8"
 
 
 def subjects_here(artifact: Artifact, folder: Path, target: Target, *, baseline: bool) -> list[Subject]:

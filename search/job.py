@@ -27,7 +27,7 @@ from ..core.progress import Progress, Silent
 from ..core.report import Measurement, Metric, Model, Report
 from ..tasks.samples import gather_targets, with_targets
 from .clock import clocked
-from .formats import folded, subjects_here
+from .formats import folded, integer_precision, subjects_here
 from .judge import Judgement, Limits, judge
 from .kernels import check_kernels, kernel_gates, with_kernels
 from .trust import trust_gates, with_trust
@@ -223,7 +223,8 @@ def _export(
     for precision in job.recipe.export.precisions:
         if precision == "fp32" and not changed:
             continue
-        artifacts += write(stages.final if precision == "int8" else stages.floating, precision)
+        integer = precision == "int8"
+        artifacts += write(stages.final, integer_precision(stages.final)) if integer else write(stages.floating, precision)
     write_manifest(folder, artifacts)
     return artifacts, baselines
 

@@ -67,7 +67,7 @@ def judge(artifacts: Sequence[Measurement], baselines: frozenset[str], reference
     slow: set[tuple[str, str]] = set()
     if limits.min_speedup is not None:
         for m in artifacts:
-            if m.file not in baselines and m.precision == "int8":
+            if m.file not in baselines and m.precision in ("int8", "int16"):
                 gates.append(_speed_gate(m, limits.min_speedup))
                 if not gates[-1].ok:
                     slow.add((m.file, m.runtime))

@@ -1,8 +1,8 @@
 """Repair of a quantized model, as a plan: which mend is tried next, and when to stop. Nothing is quantized or run here.
 
 Rungs, in the order of what they cost at run time: nothing (another calibrator, equalised ranges, corrected biases, learned rounding), then
-speed (layers kept float, the worst first, as few as will do). A rung is kept where it makes the worst file lose less; the climb ends as
-soon as the budget holds in every runtime, or the time is over.
+speed (16-bit activations where every file of the job can have them; layers kept float, the worst first, as few as will do). A rung is kept
+where it makes the worst file lose less; the climb ends as soon as the budget holds in every runtime, or the time is over.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+NOT_WIDE = "no runtime of this target computes them in files that packlight writes"
 CALIBRATORS = ("percentile", "entropy", "minmax", "moving-average", "mse")
 
 
@@ -73,8 +74,11 @@ Measure = Callable[[Candidate], Outcome]
 Worst = Callable[[Candidate], Sequence[str]]
 
 
-def climb(start: Candidate, measure: Measure, worst: Worst, limit: float, tell: Callable[[Tried], None] | None = None) -> Climbed:
-    """Goes up until ``measure`` says that at most ``limit`` points are lost. ``worst`` lists a candidate's integer layers, worst first."""
+def climb(
+    start: Candidate, measure: Measure, worst: Worst, limit: float, tell: Callable[[Tried], None] | None = None, not_wide: str = NOT_WIDE
+) -> Climbed:
+    """Goes up until ``measure`` says that at most ``limit`` points are lost. ``worst`` lists a candidate's integer layers, worst first.
+    ``not_wide``: why activations can't have 16 bits, "" where they can."""
     run = _Run(measure, limit, tell)
     why = "every mend was tried"
     try:
@@ -87,7 +91,8 @@ def climb(start: Candidate, measure: Measure, worst: Worst, limit: float, tell: 
                     break
                 run.try_one(step, candidate)
         if not run.held:
-            run.note("16-bit activations", "no runtime of this target computes them in files that packlight writes")
+            _wide(run, not_wide)
+        if not run.held:
             _keep_float(run, worst)
     except OutOfTime:
         why = "the time for repair is over; more may be gained with --repair-minutes"
@@ -165,6 +170,14 @@ def _roundings(best: Candidate, worst: Worst) -> Rung:
     if len(some) < len(layers):
         yield f"learned rounding of the worst {len(some)}", best.change(rounding="learned", mend=[pattern(n) for n in some])
     yield "learned rounding of all", best.change(rounding="learned", mend=["*"])
+
+
+def _wide(run: _Run, not_wide: str) -> None:
+    """Activations of 16 bits, where every format of the job has kernels for them."""
+    if not_wide or run.best.settings.get("activation-bits", 8) == 16:
+        run.note("16-bit activations", not_wide or "they have 16 bits already")
+        return
+    run.try_one("16-bit activations", run.best.change(activation_bits=16))
 
 
 def _keep_float(run: _Run, worst: Worst) -> None:

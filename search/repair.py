@@ -22,7 +22,7 @@ from ..core.errors import ContractError, DataError, ParityError, RecipeError
 from ..core.files import storage_errors
 from ..core.history import Step
 from ..core.progress import Progress, Silent
-from .formats import folded, subjects_here
+from .formats import folded, integer_precision, subjects_here
 from .judge import drop
 from .ladder import Candidate, Climbed, Outcome, OutOfTime, Tried, climb
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..compress.passes import Context
     from ..compress.quantize.blame import Blamed
     from ..core.report import Metric
+    from ..targets.target import Target
     from ..tasks.samples import Samples
     from ..tasks.task import Task
 
@@ -62,7 +63,7 @@ def repair(before: Bundle, settings: dict[str, Any], want: Repair, context: Cont
         lost = drop(run.metric, run.float_metric())
         return None, None, f"the float model that is quantized loses {lost:.2f} itself; quantizing it otherwise can't hold {want.limit:g}"
     start = Candidate(equalize=False, settings=dict(settings))
-    climbed = climb(start, run.measure, run.worst, want.limit, run.tell)
+    climbed = climb(start, run.measure, run.worst, want.limit, run.tell, not_wide(want.formats, context.target))
     if climbed.outcome.drop is None:
         raise RecipeError(f"no quantized file could be made: {climbed.outcome.why}")
     after = run.quantized(climbed.candidate)
@@ -81,6 +82,16 @@ def repair(before: Bundle, settings: dict[str, Any], want: Repair, context: Cont
         seconds=round(time.monotonic() - run.began, 3),
     )
     return after.replace(history=(*after.history, record)), climbed, ""
+
+
+def not_wide(formats: Sequence[str], target: Target) -> str:
+    """Why a model for ``formats`` can't have 16-bit activations, "" where it can: every file has the same quantization."""
+    without = [f for f in formats if not target.runtimes_for(f, "int16")]
+    if not without:
+        return ""
+    if len(without) == len(formats):
+        return f"no runtime of '{target.name}' computes them in {', '.join(without)}"
+    return f"{', '.join(without)} have no kernels for them, and all files have one quantization; --format tflite alone can"
 
 
 def _refusal(before: Bundle, want: Repair, context: Context) -> str:
@@ -174,7 +185,7 @@ class _Repair:
         target = self.context.target
         with tempfile.TemporaryDirectory(prefix="packlight-repair-") as name, Local() as link:
             folder = Path(name)
-            options = Options(precision="int8")
+            options = Options(precision=integer_precision(integer))
             artifacts = export_bundle(integer, folder, self.want.formats, options, target, self.val, float_bundle=self.floating)
             subjects = [s for a in artifacts for s in subjects_here(a, folder, target, baseline=False)]
             scores = score_artifacts(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INT8 = (-128, 127)
+INT16 = (-32768, 32767)
 
 
 @dataclass(frozen=True)

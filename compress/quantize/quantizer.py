@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .affine import INT8
+from .affine import INT8, INT16, Affine
 from .observer import observers
 from .ops.role import Weight
 from .plan import Key, Plan
@@ -18,12 +18,17 @@ if TYPE_CHECKING:
     from ...targets.scheme import Scheme
 
 
+WIDE_UNIT = Affine(1 / 32768, 0, *INT16)
+"""The output of sigmoid, tanh and softmax in 16 bits, by TFLite's specification."""
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """How activations' ranges are chosen."""
+    """How activations' ranges are chosen, and how wide they are stored: 8 bits, affine, or 16, symmetric."""
 
     calibrator: str = "minmax"
     percentile: float = 99.99
+    bits: int = 8
 
 
 def quantizer(plan: Plan, scheme: Scheme, calibration: Calibration) -> Any:
@@ -85,7 +90,7 @@ def annotate(model: GraphModule, plan: Plan, scheme: Scheme, calibration: Calibr
             note(reader).input_qspec_map[value] = spec
     for node, role in plan.roles.items():
         for weight in role.weights:
-            note(node).input_qspec_map[weight.node] = _weight(scheme, weight)
+            note(node).input_qspec_map[weight.node] = _weight(scheme, weight, calibration.bits)
         note(node)
     for node, annotation in notes.items():
         node.meta["quantization_annotation"] = annotation
@@ -100,10 +105,12 @@ def _activation(scheme: Scheme, calibration: Calibration, fixed: Any) -> Any:
     import torch
 
     q = pt2e("quantizer")
-    low, high = INT8
+    wide = calibration.bits == 16
+    dtype, (low, high) = (torch.int16, INT16) if wide else (torch.int8, INT8)
     if fixed is not None:
+        fixed = WIDE_UNIT if wide else fixed
         return q.FixedQParamsQuantizationSpec(
-            dtype=torch.int8,
+            dtype=dtype,
             scale=fixed.scale,
             zero_point=fixed.zero_point,
             quant_min=low,
@@ -112,20 +119,20 @@ def _activation(scheme: Scheme, calibration: Calibration, fixed: Any) -> Any:
         )
     observer = observers().Activation.with_args(calibrator=calibration.calibrator, percentile=calibration.percentile)
     return q.QuantizationSpec(
-        dtype=torch.int8,
+        dtype=dtype,
         quant_min=low,
         quant_max=high,
-        qscheme=torch.per_tensor_symmetric if scheme.activation_symmetric else torch.per_tensor_affine,
+        qscheme=torch.per_tensor_symmetric if wide or scheme.activation_symmetric else torch.per_tensor_affine,
         observer_or_fake_quant_ctr=observer,
     )
 
 
-def _weight(scheme: Scheme, weight: Weight) -> Any:
+def _weight(scheme: Scheme, weight: Weight, bits: int) -> Any:
     import torch
 
     q = pt2e("quantizer")
     if not weight.signed:
-        return _activation(scheme, Calibration("minmax"), None)
+        return _activation(scheme, Calibration("minmax", bits=bits), None)
     channels = weight.axis is not None and scheme.per_channel
     return q.QuantizationSpec(
         dtype=torch.int8,

@@ -39,6 +39,9 @@ class QuantizeSettings(Settings, frozen=True, kw_only=True):
     ``bias_correction`` takes the mean error of each layer off its bias: "empirical" (from calibration data) or "analytic" (from BatchNorm's
     statistics). ``rounding``: "nearest", or "learned" (each weight up or down by its effect on the layer's output). ``mend``: patterns
     of the layers that these two may change; ``mend_samples``: how many inputs they look at.
+
+    ``activation_bits``: 8, or 16 (symmetric, from the same histograms; weights in the full 8 bits), where a runtime of the target has
+    such kernels (TFLite's "int16").
     """
 
     calibrator: str = "mse"
@@ -49,6 +52,7 @@ class QuantizeSettings(Settings, frozen=True, kw_only=True):
     rounding: Literal["nearest", "learned"] = "nearest"
     mend: tuple[str, ...] = ("*",)
     mend_samples: int = 128
+    activation_bits: Literal[8, 16] = 8
 
     def __post_init__(self) -> None:
         if self.samples < 1 or self.mend_samples < 1:
@@ -75,6 +79,8 @@ class Quantize:
 
     def requires(self, bundle: Bundle, context: Context) -> Verdict:
         verdict = quantizable(bundle, context)
+        if self.settings.activation_bits == 16 and not any("int16" in r.precisions for r in context.target.runtimes):
+            return no(f"no runtime of target '{context.target.name}' computes 16-bit activations; leave activation-bits at 8")
         operators = {str(n.target) for n in bundle.graph.graph.nodes}
         if verdict and self.settings.bias_correction == "analytic" and "aten.batch_norm.default" not in operators:
             return no(
@@ -84,11 +90,15 @@ class Quantize:
 
     def __call__(self, bundle: Bundle, context: Context) -> PassResult:
         settings, scheme = self.settings, context.target.quantization
+        if settings.activation_bits == 16:  # no kernel adds products with 16 bits saturating
+            scheme = msgspec.structs.replace(scheme, weight_max=127, activation_symmetric=True)
         graph = bundle.copy_graph()
         folded = lower(graph)
         mends = settings.rounding == "learned" or settings.bias_correction != "none"
         floating = copy_graph(graph) if mends else graph
-        prepared = prepare_lowered(graph, scheme, Calibration(settings.calibrator, settings.percentile), settings.keep_float)
+        prepared = prepare_lowered(
+            graph, scheme, Calibration(settings.calibrator, settings.percentile, settings.activation_bits), settings.keep_float
+        )
         done = calibrate_on(prepared, bundle, context, settings.samples)
         enough = prepared.sufficiency(done)
         plan = prepared.plan
@@ -99,6 +109,7 @@ class Quantize:
             "scheme": msgspec.to_builtins(scheme),
             "calibrator": settings.calibrator,
             "samples": done,
+            "activation_bits": settings.activation_bits,
             "layers": list(plan.layers()),
             "float": plan.kept_float(),
             "recurrent": recurrent,
@@ -166,7 +177,7 @@ def is_integer(before: Bundle, after: Bundle, context: Context) -> Verdict:
     named = set(after.quantized["layers"])
     if not named:
         return no("no layer became integer: " + "; ".join(f"{k}: {v}" for k, v in after.quantized["float"].items()))
-    missing = named - integer_layers(after, context.target.quantization.weight_max)
+    missing = named - integer_layers(after, int(after.quantized["scheme"]["weight_max"]))
     if missing:
         return no(f"these layers were to be int8 but are not: {', '.join(sorted(missing))}")
     if after.signature != before.signature:

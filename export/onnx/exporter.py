@@ -72,6 +72,8 @@ def fits(format: str, precisions: tuple[str, ...], bundle: Bundle, options: Opti
         return no(f"{format} is not written in precision {options.precision}; choose from {', '.join(precisions)}")
     if options.precision == "int8" and bundle.quantized is None:
         return no(f"'{bundle.name}' is not quantized; run the quantize pass first, or choose fp32 or fp16")
+    if bundle.quantized is not None and bundle.quantized.get("activation_bits") == 16:
+        return no(f"'{bundle.name}' has 16-bit activations, for which {format} has no integer kernels; export it to tflite as int16")
     if options.precision != "int8" and bundle.quantized is not None:
         return no(f"'{bundle.name}' is quantized; {options.precision} is written from the float model")
     if options.doors == "integer" and options.precision != "int8":

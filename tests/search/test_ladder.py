@@ -86,3 +86,27 @@ def test_a_pattern_matches_its_layer_alone() -> None:
 
     assert fnmatch.fnmatchcase("a[0].b*", pattern("a[0].b*"))
     assert not fnmatch.fnmatchcase("a0.bc", pattern("a[0].b*"))
+
+
+def test_sixteen_bits_are_tried_before_float_layers_where_every_file_can_have_them() -> None:
+    def loses(c: Candidate) -> float:
+        return 0.1 if c.settings.get("activation-bits") == 16 else 2.0
+
+    done = climb(Candidate(), lambda c: Outcome(drop=loses(c), runtime="litert"), lambda c: LAYERS, 0.5, not_wide="")
+    assert done.held
+    assert steps(done)[-1] == "16-bit activations"
+    assert done.candidate.settings == {"activation-bits": 16}
+    without = climb(Candidate(), lambda c: Outcome(drop=loses(c), runtime="litert"), lambda c: LAYERS, 0.5, not_wide="onnx has none")
+    (told,) = (t for t in without.log if t.step == "16-bit activations")
+    assert told.why == "onnx has none"
+    assert told.drop is None
+
+
+def test_formats_that_lack_sixteen_bits_are_named() -> None:
+    from packlight.search.repair import not_wide
+    from packlight.targets.load import load_target
+
+    target = load_target("x86-64-avx2")
+    assert not_wide(("tflite",), target) == ""
+    assert not_wide(("onnx", "tflite"), target).startswith("onnx have no kernels")
+    assert "no runtime of 'nvidia-gpu-x86-64'" in not_wide(("onnx",), load_target("nvidia-gpu-x86-64"))
