@@ -22,6 +22,16 @@ class Calls(nn.Module):
         return self.function(*inputs)
 
 
+def _written_into(x: Tensor) -> Tensor:
+    """Numbers put into an image of zeros: at one place, from a place on, broadcast, from the end."""
+    y = torch.zeros(x.shape[0], 4, 5, 6)
+    y[:, 1] = x[:, 0, :5, :6]
+    y[:, 2:, 1:3] = x[:, :2, 2:4, :6]
+    y[:, 0, :, 2] = 1.5
+    y[:, 3, 2:, -2:] = x[:, 2, :1, :1]
+    return y * 2
+
+
 IMAGE, LINE, ROWS, VIDEO, PIXEL = (2, 4, 9, 8), (2, 4, 11), (3, 6), (1, 3, 4, 5, 6), (2, 5, 1, 1)
 
 
@@ -185,6 +195,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[int, ...]]] = {
     "where number": (lambda x: torch.where(x <= 0.2, 0.0, x), IMAGE),
     "masked fill": (lambda x: x.masked_fill(x[:, :1] > 0, -2.0), IMAGE),
     "comparisons": (lambda x: ((x == x) & (x != 0) & (x < 1) & (x >= -1)) | ~(x > 0.5), IMAGE),
+    "numbers written into zeros": (_written_into, IMAGE),
     "mean": (lambda x: x.mean((2, 3)), IMAGE),
     "mean channels": (lambda x: x.mean(1, keepdim=True), IMAGE),
     "mean all": (lambda x: x.mean(), IMAGE),
