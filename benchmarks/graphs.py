@@ -86,11 +86,8 @@ def page(book: work.Book) -> str:
         "take. ai-edge-quantizer's come on top of litert-torch's.",
         "- TFLite int8 LSTM and GRU: int8 matrices whose input is quantized at each step; ai-edge-quantizer's are static int8 all "
         "through. It gives integer doors; here its files take and give float32 as packlight's do.",
-        "- The CRNN, GRU video, ConvLSTM and MobileNetV2 were timed again after the exporters had changed, and their changed files written "
-        "again (export figures of one graph are thus not all of one sitting); the GRU video's ONNX and OpenVINO int8 files are those of "
-        "before, with a float GRU (quantize/recurrent.md has the present ones).",
-        "- The CRNN's ONNX int8 file is 0.9 dB further from float than its graph: its LSTM is int8 with 7-bit weights there, "
-        "float in the graph.",
+        "- Graphs were written, judged and timed one after the other, on one day; a graph's times are of one sitting. The ConvLSTM's and "
+        "MobileNetV2's changed files were written after their neighbours (export figures there are not all of one sitting).",
         "- An empty cell, a graph or a file that is not listed: not measured yet.",
         "",
         "## packlight beside its peers",
