@@ -53,15 +53,15 @@ def bench_files(
     from ..bench.runner import bench_artifacts
     from ..targets.link.known import open_link
 
-    artifacts = [_artifact(file) for file in files]
+    artifacts = [artifact_at(file) for file in files]
     first = artifacts[0][0]
-    samples = _samples(data, test, degrade, preprocess or first.preprocess, seed)
+    samples = samples_of(data, test, degrade, preprocess or first.preprocess, seed)
     measured: Sequence[Measurement]
     with open_link(device) as link:
         if native is not None:
             return _report(first, _native(artifacts, link, native, options, progress), task, seed)
         subjects = _subjects(artifacts, link, here=device == "local")
-        inputs = samples or _noise(first, seed)
+        inputs = samples or noise(first, seed)
         result = bench_artifacts(subjects, link, options=options, inputs=inputs, progress=progress)
         measured = result.measurements
         if offline:
@@ -109,7 +109,7 @@ def _native(artifacts: Sequence[tuple[Artifact, Path]], link: Link, program: Pat
     return bench_native([Subject(a, f, "litert") for a, f in artifacts], link, program=program, options=options, progress=progress)
 
 
-def _artifact(file: Path) -> tuple[Artifact, Path]:
+def artifact_at(file: Path) -> tuple[Artifact, Path]:
     if not file.is_file():
         raise InputError(f"artifact '{file}' does not exist")
     if not (file.parent / "manifest.json").is_file():
@@ -192,7 +192,7 @@ def _against_float(
     return with_targets(samples, score.outputs[0])
 
 
-def _samples(data: str | None, test: str | None, degrade: str | None, spec: Preprocess | None, seed: int) -> Samples | None:
+def samples_of(data: str | None, test: str | None, degrade: str | None, spec: Preprocess | None, seed: int) -> Samples | None:
     if data is None and test is None:
         return None
     from ..tasks.data.load import load_data
@@ -201,7 +201,7 @@ def _samples(data: str | None, test: str | None, degrade: str | None, spec: Prep
     return splits.test or splits.val or splits.train
 
 
-def _noise(artifact: Artifact, seed: int) -> list[NDArray[np.float32]]:
+def noise(artifact: Artifact, seed: int) -> list[NDArray[np.float32]]:
     """Eight rows of noise in [0, 1] for each input, logical layout (images NCHW)."""
     rng = np.random.default_rng(seed)
     rows = []
