@@ -67,7 +67,7 @@ def main() -> None:
                 assert told.gap_db is not None
                 assert told.changed is not None
                 whole.append(
-                    f"| {name} | {runtime} | {right[0]:.2f} | {right[1]:.2f} | {told.gap_db + 0.0:.1f} | {100 * told.changed:.2f} |"
+                    f"| {name} | {runtime} | {right[0]:.2f} | {right[1]:.2f} | {told.gap_db:.1f} | {100 * told.changed:.2f} |"
                 )
                 if format == "onnx":
                     layers[name] = list(layer_gaps(folder / made.file, [x[:SAMPLES]], tuple(RUNTIMES.values())))
