@@ -66,9 +66,7 @@ def main() -> None:
                 right = [100 * float(np.mean(v[0].argmax(1) == y)) for v in (kernels, plain)]
                 assert told.gap_db is not None
                 assert told.changed is not None
-                whole.append(
-                    f"| {name} | {runtime} | {right[0]:.2f} | {right[1]:.2f} | {told.gap_db:.1f} | {100 * told.changed:.2f} |"
-                )
+                whole.append(f"| {name} | {runtime} | {right[0]:.2f} | {right[1]:.2f} | {told.gap_db:.1f} | {100 * told.changed:.2f} |")
                 if format == "onnx":
                     layers[name] = list(layer_gaps(folder / made.file, [x[:SAMPLES]], tuple(RUNTIMES.values())))
     options.out.write_text(_table(whole, layers, options.images))
