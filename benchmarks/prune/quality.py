@@ -43,11 +43,11 @@ HERE = Path(__file__).parent
 LINES = HERE / "quality.jsonl"
 # Depth, how many times fewer multiply-accumulates, training.
 MODELS: dict[str, tuple[int, float, dict[str, Any]]] = {
-    "resnet20": (20, 2.1, {"epochs": 10, "lr": 0.03}),
+    "resnet20": (20, 2.1, {"epochs": 5, "lr": 0.03}),
     "resnet56": (56, 2.1, {"epochs": 16, "lr": 0.03}),
     "resnet56-2.55": (56, 2.55, {"epochs": 16, "lr": 0.03}),
 }
-RECOVERY = {"augment": "shift-flip", "alpha": 0.7, "temperature": 4.0, "batch-size": 128, "weight-decay": 1e-4}
+RECOVERY = {"augment": "shift-flip", "views": 2, "alpha": 0.7, "temperature": 4.0, "batch-size": 128, "weight-decay": 1e-4}
 METHODS: dict[str, dict[str, Any] | None] = {
     "packlight": {"criterion": "l1", "scope": "isomorphic"},
     "random": {"criterion": "random", "scope": "layer", "reconstruct": False},
