@@ -1,10 +1,12 @@
-"""What benchmarks that train share: the CIFAR-10 networks of ``../shared``, progress on lines, runs that go on where they stopped."""
+"""What benchmarks on ``../shared`` share: its CIFAR-10 networks and files of code, progress on lines, runs that can go on."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from packlight.core.bundle import Bundle
@@ -15,6 +17,16 @@ from packlight.tasks.samples import Splits
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SPEC = Preprocess(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+
+
+def module_of(path: Path) -> ModuleType:
+    """The module that a file of code is, whatever folder it is in."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def cifar(seed: int) -> Splits:

@@ -9,7 +9,6 @@ scheme of x86-64-avx2). Rows already in results.jsonl are not run again. What ea
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import statistics
 import sys
@@ -22,7 +21,9 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
+
+from trained import module_of
 
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.quantize.affine import sqnr_db
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     options = parser.parse_args()
-    nets, data = _module(options.shared / "models/cifar_resnet.py"), _module(options.shared / "data/cifar10/load.py")
+    nets, data = module_of(options.shared / "models/cifar_resnet.py"), module_of(options.shared / "data/cifar10/load.py")
     arrays = {"train": data.split("train"), "test": data.split("test")}
     splits = splits_of(arrays, preprocess=Preprocess(mean=nets.MEAN, std=nets.STD))
     (x,), labels = splits.test.batch(range(10_000))
@@ -127,15 +128,6 @@ def _table(done: list[dict[str, Any]]) -> str:
                 )
                 text.append(f"| {row} | {len(runs)} | {figures} |")
     return "\n".join(text) + "\n"
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
-import importlib.util
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "benchmarks")]
 
 from graphs_work import Rows
+from trained import module_of
 
 from packlight.compress.passes import Context, run_passes
 from packlight.compress.recipe import make_pass
@@ -107,7 +106,7 @@ def _model(shared: Path, images: int) -> tuple[Bundle, Any, Any, Any]:
     from safetensors.torch import load_file
 
     torch.set_num_threads(1)
-    nets, data = _module(shared / "models/cifar_resnet.py"), _module(shared / "data/cifar10/load.py")
+    nets, data = module_of(shared / "models/cifar_resnet.py"), module_of(shared / "data/cifar10/load.py")
     net = nets.resnet20()
     net.load_state_dict(load_file(shared / "models/cifar10-resnet20.safetensors"))
     mean, std = (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (nets.MEAN, nets.STD))
@@ -119,15 +118,6 @@ def _model(shared: Path, images: int) -> tuple[Bundle, Any, Any, Any]:
     chosen = np.random.default_rng(0).permutation(len(train))[:320]
     bundle = Bundle.capture(net, (torch.randn(2, 3, 32, 32),), name="resnet20", task="classification")
     return bundle, ready(train[chosen]), ready(test[:images]), labels[:images]
-
-
-def _module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":

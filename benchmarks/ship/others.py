@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import importlib.util
 import json
 import platform
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
+
 from faults import cpp_example, machine, page, python_package, told, verified, versions
+from trained import module_of
 
 from packlight.core.bundle import Bundle
 from packlight.core.preprocess import Preprocess
@@ -139,15 +141,6 @@ def asked(bundle: Path, work: Path, expression: str) -> str:
 
 def plain(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
-
-
-def module_of(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 if __name__ == "__main__":
