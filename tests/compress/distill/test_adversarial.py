@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,14 +189,9 @@ def flat(bundle: Bundle) -> torch.Tensor:
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    (tmp_path / "adversarial_helpers.py").write_text(Path(__file__).read_text())
-    (tmp_path / "spread.py").write_text(SPREAD)
-    source = Path(__file__).resolve().parents[3] / "src"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), os.environ.get("PYTHONPATH", "")]), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "spread.py", str(tmp_path)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, check=False, capture_output=True, timeout=300)
-    assert done.returncode == 0, done.stderr.decode()[-3000:]
-    first, second = (np.array((tmp_path / f"weights-{rank}").read_text().split(), float) for rank in (0, 1))
+    from processes import two_processes
+
+    first, second = two_processes(tmp_path, SPREAD, Path(__file__), "adversarial_helpers", "weights")
     assert np.array_equal(first, second)
     assert np.allclose(first, flat(spread()).numpy(), atol=1e-5)
 
