@@ -197,6 +197,7 @@ def _run(
     made = [make_pass(name, settings) for name, settings in steps]
     bundle, splits = read_inputs(options, need_data=need_data)
     task = load_task(options["task"], bundle.labels) if options.get("task") else None
+    judging = load_task(options["task"], bundle.labels, options["judge"]) if options.get("judge") else None
     teacher = bundle
     if options.get("teacher"):
         weights = options.get("teacher_weights")
@@ -232,10 +233,10 @@ def _run(
             from ..search.sensitivity import write_scan
 
             write_scan(after, options["scan"], force=options["force"])
-        if options.get("judge") and splits is not None and (test := splits.test or splits.val) is not None:
+        if judging is not None and splits is not None and (test := splits.test or splits.val) is not None:
             from ..tasks.evaluate import score_of
 
-            metric = score_of(after, test, load_task(options["task"], bundle.labels, options["judge"]), teacher)
+            metric = score_of(after, test, judging, teacher)
         if options.get("blame"):
             from ..search.repair import blamed
 

@@ -280,6 +280,12 @@ def layer_of(node: Any) -> str:
     return str(paths[-1]) if paths else ""
 
 
+def aten_name(node: Any) -> str:
+    """ "conv2d" of an fx node that calls ``aten.conv2d.default``; "" of any other."""
+    name = str(node.target) if node.op == "call_function" else ""
+    return name.split(".")[1] if name.startswith("aten.") else ""
+
+
 def unsupported(who: str, node: Any, why: str, remedy: str) -> UnsupportedOpError:
     """An UnsupportedOpError about an fx node."""
     return UnsupportedOpError(who, str(node.target), layer_of(node) or str(node.name), why, remedy)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from .bundle import Bundle
+from .bundle import Bundle, aten_name
 from .errors import InputError
 from .registry import unknown
 
@@ -37,7 +37,7 @@ class Stage:
 
 def stages(bundle: Bundle) -> list[Stage]:
     """The stage ends of a network of feature maps, from the input to the output."""
-    maps = [n for n in bundle.graph.graph.nodes if _is_end(n) and len(_shape(n)) == 3]
+    maps = [n for n in bundle.graph.graph.nodes if aten_name(n) in _ENDS and len(_shape(n)) == 3]
     if not maps:
         return []
     last_of: dict[tuple[int, ...], Node] = {}
@@ -79,10 +79,6 @@ def up_to(bundle: Bundle, wanted: Sequence[Stage]) -> GraphModule:
     made = torch.fx.GraphModule(bundle.graph, nodes)
     made.recompile()
     return made
-
-
-def _is_end(node: Node) -> bool:
-    return node.op == "call_function" and str(node.target).removeprefix("aten.").partition(".")[0] in _ENDS
 
 
 def _shape(node: Node) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from ..core.pt2 import first_line
 from ..core.rows import rounded_rows
 from ..core.verdict import Verdict
 from .exporter import Options, Written, exporters
+from .integer import WEIGHTED
 from .onnx.count import NAMED
 from .onnx.exporter import OnnxExporter, build, fits, left_notes, serialize
 from .pictures import can_take, put_inside
@@ -37,8 +38,6 @@ SMALL = 64
 LARGE = 4096
 """Numbers of a recurrent matrix from which int8 saves more than its operators take in the .xml."""
 _MOVES = {"Reorder", "Convert", "Subgraph"}
-KERNELS = {"Convolution", "Deconvolution", "FullyConnected", "MatMul"}
-"""The CPU plugin's operators with a weight."""
 
 
 class OpenVinoExporter:
@@ -198,7 +197,7 @@ def integer_layers(running: Any) -> tuple[str, ...]:
     """The layers that an integer kernel computes, by the names of the operators that it was made of."""
     found = []
     for op in running.get_ordered_ops():
-        if _info(op, "layerType") in KERNELS and not computes_float(op):
+        if _info(op, "layerType") in WEIGHTED["openvino"] and not computes_float(op):
             named = (NAMED.match(name) for name in _info(op, "originalLayersNames").split(","))
             found += [m["layer"] for m in named if m is not None]
     return tuple(dict.fromkeys(found))
@@ -207,7 +206,7 @@ def integer_layers(running: Any) -> tuple[str, ...]:
 def computes_float(op: Any) -> bool:
     """Whether a running operator computes in float. The kernel's own name counts where it tells ("jit_avx2_I8"): a Deconvolution of i8
     weights is called i8 whatever its kernel is."""
-    kernel = _info(op, "primitiveType").rpartition("_")[2] if _info(op, "layerType") in KERNELS else ""
+    kernel = _info(op, "primitiveType").rpartition("_")[2] if _info(op, "layerType") in WEIGHTED["openvino"] else ""
     return _floats(kernel if kernel in ("I8", "f32", "f16", "bf16") else _info(op, "runtimePrecision"))
 
 

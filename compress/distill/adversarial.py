@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from ...core.bundle import Bundle
+from ...core.bundle import Bundle, aten_name
 from ...core.verdict import YES, Verdict, no
 from ..training.opponent import Against
 from ..training.settings import Positive
@@ -128,10 +128,6 @@ def _last(bundle: Bundle) -> str:
     """The operator that gives the first output, views aside."""
     (end,) = (n for n in bundle.graph.graph.nodes if n.op == "output")
     node = end.all_input_nodes[0]
-    while node.op == "call_function" and _name(node) in ("view", "reshape", "flatten", "squeeze", "permute"):
+    while aten_name(node) in ("view", "reshape", "flatten", "squeeze", "permute"):
         node = node.all_input_nodes[0]
-    return _name(node)
-
-
-def _name(node: Any) -> str:
-    return str(node.target).removeprefix("aten.").partition(".")[0]
+    return aten_name(node)

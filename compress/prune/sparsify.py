@@ -16,12 +16,12 @@ import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from ...core.bundle import Bundle
+from ...core.bundle import Bundle, aten_name
 from ...core.errors import RecipeError
 from ...core.verdict import YES, Verdict, no
 from ..computed import refuse_computed
 from ..passes import Context, PassResult, Settings, passes
-from .ops import arguments, op_name
+from .ops import arguments
 from .surgery import tensor_of
 from .trace import named_by
 
@@ -126,7 +126,7 @@ def weights_of(graph: GraphModule) -> dict[str, Tensor]:
 
     found: dict[str, Tensor] = {}
     for node in graph.graph.nodes:
-        name = op_name(node).split(".")[1] if node.op == "call_function" and op_name(node).startswith("aten.") else ""
+        name = aten_name(node)
         if name not in READERS and name not in RECURRENT:
             continue
         bound = arguments(node)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ....core.bundle import aten_name
 from ..coupling import Coupling
 from ..index import covering
 from ..ops import arguments, op_name
@@ -107,7 +108,7 @@ def _power(name: str, weights: Any, groups: int) -> Tensor:
 
 def reads(node: Node) -> tuple[Node, int] | None:
     """What a layer with weights reads and along which dimension its channels lie."""
-    name = op_name(node).split(".")[1] if node.op == "call_function" and op_name(node).startswith("aten.") else ""
+    name = aten_name(node)
     if name not in READERS and name not in LAST:
         return None
     source = arguments(node)["input"]

@@ -47,7 +47,8 @@ def _windows(s: Site, x: int, size: tuple[int, int], kernel: list[int], stride: 
     import numpy as np
 
     n, height, width, channels = s.shape(x)
-    x = constant_pad(s, x, [(0, 0), *window_pads((height, width), list(size), kernel, stride, dilation, padding), (0, 0)], _LOWEST)
+    lowest = float(np.finfo(np.float32).min)  # a zero beside zeros would be taken for the place of one
+    x = constant_pad(s, x, [(0, 0), *window_pads((height, width), list(size), kernel, stride, dilation, padding), (0, 0)], lowest)
     pieces = []
     for row in range(kernel[0]):
         for column in range(kernel[1]):
@@ -55,10 +56,7 @@ def _windows(s: Site, x: int, size: tuple[int, int], kernel: list[int], stride: 
             end = [n, begin[1] + (size[0] - 1) * stride[0] + 1, begin[2] + (size[1] - 1) * stride[1] + 1, channels]
             pieces.append(s.b.reshape(strided(s, x, begin, end, [1, *stride, 1]), (n * prod(size), channels)))
     shape = (n * prod(size), len(pieces), channels)
-    return s.b.run("PACK", pieces, shape, str(np.dtype(np.float32)), None, f"{s.op.label}.windows", valuesCount=len(pieces), axis=1)
-
-
-_LOWEST = -3.4028234663852886e38
+    return s.b.run("PACK", pieces, shape, "float32", None, f"{s.op.label}.windows", valuesCount=len(pieces), axis=1)
 
 
 @lowers("aten.max_unpool2d.default")
