@@ -89,7 +89,7 @@ def page(book: work.Book) -> str:
         "- Graphs were written, judged and timed one after the other, on one day; a graph's times are of one sitting. The ConvLSTM's and "
         "MobileNetV2's changed files were written after their neighbours (export figures there are not all of one sitting).",
         "- The DCGAN's, U-Net's and CycleGAN's OpenVINO int8 files are those of before transposed convolutions became convolutions there, "
-        "and TFLite int8 files with averages those of before small averages became convolutions.",
+        "and the TFLite int8 files those of before weights of 7 bits were stored in 8 and small averages became convolutions.",
         "- An empty cell, a graph or a file that is not listed: not measured yet.",
         "",
         "## packlight beside its peers",

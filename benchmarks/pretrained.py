@@ -290,7 +290,8 @@ def table() -> str:
         "rounding to 8 bits). Beside it SSIM, edits per 100 characters, or the generator's Fréchet distance on the judge's features (lower "
         "is better; its PSNR is to the images of float torch). In brackets: labels or words that differ from float torch, or the median "
         "SQNR of the outputs. int8 torch is the quantized graph; int8 is the pass `quantize` with its defaults, for x86-64 without VNNI "
-        f"(7-bit weights). In bold: more than {POINTS} points or {DECIBELS} dB below float torch. Latency is not a part of this table.\n",
+        f"(7-bit weights). In bold: more than {POINTS} points or {DECIBELS} dB below float torch. Latency is not a part of this table. "
+        "TFLite int8, but for the word reader: of before weights of 7 bits were stored in 8 there.\n",
         "| model | n | published | precision | torch | onnx | openvino | tflite |",
         "|" + "---|" * 8,
     ]

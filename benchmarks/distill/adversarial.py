@@ -65,12 +65,12 @@ def run(form: str, seed: int) -> dict[str, Any]:
         looks = load_task("generation", (), Path(place) / "pairs.toml")
         against = discriminator(seed) if form != "none" else None
         fields: dict[str, Any] = {"train": splits.train, "val": splits.val, "calib": splits.calib, "teacher": teacher, "seed": seed}
-        context = Context(target=load_target("x86-64-avx2"), task=load_task("generation"), progress=Told(100), **fields)
+        fields |= {"task": load_task("generation"), "discriminator": against}
+        context = Context(target=load_target("x86-64-avx2"), progress=Told(100), **fields)
         start = run_passes(teacher, [make_pass("prune", {"macs": SHARE})], context)
         settings = {**CASES["digits"], "epochs": EPOCHS}
         if against is not None:
             settings["adversarial"] = {"form": form, "weight": WEIGHT}
-            context = Context(target=context.target, task=context.task, progress=context.progress, discriminator=against, **fields)
         cpu = time.process_time()
         student = run_passes(start, [make_pass("finetune", settings)], context)
         cpu = time.process_time() - cpu

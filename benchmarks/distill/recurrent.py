@@ -13,7 +13,6 @@ frame are all that a student learns from.
 from __future__ import annotations
 
 import argparse
-import functools
 import itertools
 import os
 import platform
@@ -247,7 +246,7 @@ def main() -> None:
         asked = [{"student": student, "budget": options.budget, "fold": fold} for student in STUDENTS for fold in range(FOLDS)]
     end = time.monotonic() + 60 * options.minutes
     try:
-        lines = runs(LINES, asked, lambda **one: functools.partial(run, work=options.work, seconds=end - time.monotonic())(**one))
+        lines = runs(LINES, asked, lambda **one: run(**one, work=options.work, seconds=end - time.monotonic()))
     except Enough:
         raise SystemExit("time is over; call again to go on") from None
     if options.table:
